@@ -1,0 +1,3 @@
+"""layerkit: data, models and benchmarks for image layer decomposition."""
+
+__version__ = "0.1.0"

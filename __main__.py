@@ -1,0 +1,5 @@
+"""``python -m layerkit`` is the command ``layerkit``."""
+
+from .cli import main
+
+main()

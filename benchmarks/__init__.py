@@ -1,0 +1,1 @@
+"""How models are scored: suites, decomposers, the runner and its reports."""

@@ -1,0 +1,5 @@
+"""The door: Typer commands that parse, call one function and print."""
+
+
+def main() -> None:
+    """Run the command line."""

@@ -1,0 +1,1 @@
+"""What there is: records, provenance, licences, sources and shipped recipes. Imports the standard library alone."""

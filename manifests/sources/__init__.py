@@ -1,0 +1,58 @@
+"""Readers of outside data sets: each a module with ``index(root)`` that yields entries and decodes no pixels."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..entry import Entry
+from ..errors import UsageError
+from . import embedded, photos, rgba
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A row of the table of sources.
+
+    Attributes:
+        index: yields the entries under a root, in a fixed order.
+        needs_root: whether ``--root NAME=DIR`` must say where it lies.
+        about: one line for ``layerkit ls sources``.
+    """
+
+    index: Callable[[Path], Iterator[Entry]]
+    needs_root: bool
+    about: str
+
+
+SOURCES: dict[str, Source] = {
+    "embedded": Source(embedded.index, False, "photographs that scikit-image and scikit-learn ship, with object seeds"),
+    "photos": Source(photos.index, True, "any folder of photographs"),
+    "rgba": Source(rgba.index, True, "a folder of RGBA cut-outs, as LayerDiffuse writes them"),
+}
+
+
+def entries(name: str, roots: dict[str, Path]) -> Iterator[Entry]:
+    """The entries of a source.
+
+    Raises:
+        UsageError: an unknown source, a root that is missing, is no folder, or holds nothing usable.
+    """
+    source = find(name)
+    if source.needs_root and name not in roots:
+        raise UsageError(f"source {name!r} needs to know where it lies; add --root {name}=DIR")
+    root = roots.get(name, Path())
+    if source.needs_root and not root.is_dir():
+        missing = "" if root.exists() else ", which does not exist"
+        raise UsageError(f"--root {name}: expected a folder, got {root}{missing}")
+    return source.index(root)
+
+
+def find(name: str) -> Source:
+    """The row of a source.
+
+    Raises:
+        UsageError: unknown; the known names are listed.
+    """
+    if name not in SOURCES:
+        raise UsageError(f"source: expected one of {', '.join(SOURCES)}, got {name!r}")
+    return SOURCES[name]

@@ -1,0 +1,141 @@
+"""Pools: what a mix draws from. Prepared once for a build, kept in Arrow files that are mapped, not loaded."""
+
+import json
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, fields
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..manifests.entry import Entry, Use
+from ..manifests.errors import BadImage, RunError
+from ..toolkit import images, similarity
+from .cache import Cache
+from .filters import Drop, judge
+from .ledger import write_atomically
+from .prepare import Prepared
+
+U8 = NDArray[np.uint8]
+
+_CHUNK = 16  # entries that a worker prepares at a time
+_MEMORY = 96 << 20  # bytes of decoded pixels that a worker keeps
+
+
+def chunks(entries: Iterable[Entry], size: int = _CHUNK) -> Iterator[list[Entry]]:
+    """The entries in lists of ``size``."""
+    iterator = iter(entries)
+    while chunk := list(islice(iterator, size)):
+        yield chunk
+
+
+def without_near_duplicates(rows: list[Prepared], distance: int) -> list[Prepared]:
+    """The rows, those that look like an earlier kept one dropped as ``near_duplicate``."""
+    kept = [k for k, row in enumerate(rows) if row.drop is None]
+    if distance < 0 or len(kept) < 2:
+        return rows
+    hashes = np.array([rows[k].phash for k in kept], np.uint64)
+    out = list(rows)
+    for later, earlier in similarity.near_duplicates(hashes, distance).items():
+        apart = int(np.bitwise_count(hashes[later] ^ hashes[earlier]))
+        drop = Drop("near_duplicate", apart, distance, f"looks like {rows[kept[earlier]].id}")
+        out[kept[later]] = _replace_drop(rows[kept[later]], drop)
+    return out
+
+
+def _replace_drop(row: Prepared, drop: Drop) -> Prepared:
+    return Prepared(**{field.name: getattr(row, field.name) for field in fields(row)} | {"drop": drop})
+
+
+def write_pool(path: Path, rows: Iterable[Prepared]) -> int:
+    """Write the kept rows as an Arrow file, whole or not at all; return their number."""
+    import pyarrow as pa
+
+    kept = [_to_columns(row) for row in rows if row.drop is None]
+    table = pa.Table.from_pylist(kept, schema=_arrow_schema())
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_file(sink, table.schema) as writer:
+        writer.write_table(table, max_chunksize=4096)
+    write_atomically(path, sink.getvalue().to_pybytes())
+    return len(kept)
+
+
+def _arrow_schema() -> Any:
+    import pyarrow as pa
+
+    kinds = {str: pa.string(), int: pa.int64(), float: pa.float64()}
+    columns = {f.name: kinds.get(f.type, pa.string()) for f in fields(Prepared) if f.name != "drop"}  # type: ignore[call-overload]
+    return pa.schema(columns | {"phash": pa.uint64()})
+
+
+def _to_columns(row: Prepared) -> dict[str, Any]:
+    table = {f.name: getattr(row, f.name) for f in fields(row) if f.name != "drop"}
+    return table | {"scores": json.dumps(dict(row.scores)), "models": json.dumps(dict(row.models))}
+
+
+class Pool:
+    """The rows of one use of one mix, read from the mapped file one at a time."""
+
+    def __init__(self, path: Path) -> None:
+        import pyarrow as pa
+
+        self._table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
+
+    def __len__(self) -> int:
+        return int(self._table.num_rows)
+
+    def __getitem__(self, index: int) -> Prepared:
+        row = self._table.slice(index, 1).to_pylist()[0]
+        return Prepared(**row | {"scores": json.loads(row["scores"]), "models": json.loads(row["models"])})
+
+
+class Pixels:
+    """Decoded pixels of rows, the latest used kept within a bound of memory."""
+
+    def __init__(self, cache: Cache, memory: int = _MEMORY) -> None:
+        self._cache = cache
+        self._memory = memory
+        self._used = 0
+        self._kept: OrderedDict[str, dict[str, U8]] = OrderedDict()
+
+    def of(self, row: Prepared) -> dict[str, U8]:
+        """Name to 8-bit pixels: ``foreground``; ``background``; or ``image``, ``foreground`` and ``background``.
+
+        Raises:
+            RunError: the file changed or vanished since the pool was made, or the cache was emptied.
+        """
+        key = row.bundle or row.sha256
+        if key in self._kept:
+            self._kept.move_to_end(key)
+            return self._kept[key]
+        pixels = self._load_bundle(row) if row.bundle else {"background": self._load_file(row)}
+        self._keep(key, pixels)
+        return pixels
+
+    def _keep(self, key: str, pixels: dict[str, U8]) -> None:
+        self._kept[key] = pixels
+        self._used += _bytes_of(pixels)
+        while self._used > self._memory and len(self._kept) > 1:
+            self._used -= _bytes_of(self._kept.popitem(last=False)[1])
+
+    def _load_bundle(self, row: Prepared) -> dict[str, U8]:
+        bundle = self._cache.get(row.bundle)
+        if bundle is None:
+            raise RunError(
+                f"the cache lost what was prepared of {row.path} (bundle {row.bundle[:12]}); "
+                "delete the build's .layerkit/pools folder and run the same command again"
+            )
+        return {name[:-4]: images.decode_member(data, "png") for name, data in bundle.items() if name.endswith(".png")}
+
+    def _load_file(self, row: Prepared) -> U8:
+        try:
+            return images.read(Path(row.path))
+        except BadImage as error:
+            raise RunError(f"a source changed while the build ran: {error.detail}; start anew with --overwrite") from error
+
+
+def _bytes_of(pixels: dict[str, U8]) -> int:
+    return sum(picture.nbytes for picture in pixels.values())

@@ -1,0 +1,215 @@
+"""A recipe: what to build, as frozen dataclasses, read from a TOML file and a few overrides."""
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal
+
+from ..manifests import recipes, schema
+from ..manifests.errors import UsageError
+from ..manifests.licences import check_allow_list
+from ..toolkit.shadow import ShadowOptions
+from ..toolkit.shards import Members
+from .filters import Limits
+
+ALGORITHM = 1
+"""Raised with every change that gives other bytes for the same recipe; part of the fingerprint."""
+
+Route = Literal["paste", "cut"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Placement:
+    """How route ``paste`` places objects, and route ``cut`` its crop.
+
+    Attributes:
+        scale: least and largest longer side of an object, as a share of the canvas.
+        enlarge: an asset is never enlarged beyond this factor, or it would look blurred.
+        inside: least share of an object's area that lies on the canvas.
+        overlap: largest share of any object that others may hide.
+        mirror: probability that an object (or crop) is mirrored.
+        tries: placements drawn before a slot's attempt is given up.
+    """
+
+    scale: tuple[float, float] = (0.25, 0.7)
+    enlarge: float = 1.5
+    inside: float = 0.85
+    overlap: float = 0.4
+    mirror: float = 0.5
+    tries: int = 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CutOptions:
+    """How objects are cut out of photographs and what is put behind them.
+
+    Attributes:
+        saliency: model that finds the object where the source knows none, and that the ``saliency`` filters ask.
+        matting: refinement of the hard mask, ``closed-form`` or ``guided``.
+        band: half width of the band that matting decides, px.
+        inpainting: model that fills the hole.
+        dilate: px by which the hole is wider than the object, at 512 px; grows with the photograph.
+    """
+
+    saliency: str = "spectral"
+    matting: Literal["closed-form", "guided"] = "closed-form"
+    band: int = 4
+    inpainting: str = "patchmatch"
+    dilate: int = 9
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mix:
+    """A share of a build that is made one way.
+
+    Attributes:
+        name: part of the shard names, ``[a-z0-9-]+``.
+        share: relative to the other mixes' shares.
+        route: ``paste`` (objects on a background) or ``cut`` (a photograph taken apart).
+        foregrounds: source of the objects, route ``paste``.
+        backgrounds: source of the backgrounds, route ``paste``.
+        photos: source of the photographs, route ``cut``.
+        objects: least and largest number of objects, route ``paste``.
+        placement: see :class:`Placement`.
+        shadow: see :class:`~layerkit.toolkit.shadow.ShadowOptions`.
+        cut: see :class:`CutOptions`.
+        filters: limits that take the place of the recipe's own in this mix.
+    """
+
+    name: str
+    share: float
+    route: Route
+    foregrounds: str = ""
+    backgrounds: str = ""
+    photos: str = ""
+    objects: tuple[int, int] = (1, 3)
+    placement: Placement = field(default_factory=Placement)
+    shadow: ShadowOptions = field(default_factory=ShadowOptions)
+    cut: CutOptions = field(default_factory=CutOptions)
+    filters: Limits = field(default_factory=Limits)
+
+    def __post_init__(self) -> None:
+        where = f"mix {self.name!r}"
+        if not re.fullmatch(r"[a-z0-9-]{1,32}", self.name):
+            raise UsageError(f"{where}: a name is 1 to 32 of a-z, 0-9 and '-'; it becomes part of file names")
+        if self.share < 0:
+            raise UsageError(f"{where}: share must not be negative, got {self.share}")
+        if not 1 <= self.objects[0] <= self.objects[1] <= 8:
+            raise UsageError(f"{where}: objects must be [least, most] within 1..8, got {list(self.objects)}")
+        needed = {"paste": ("foregrounds", "backgrounds"), "cut": ("photos",)}[self.route]
+        for name in needed:
+            if not getattr(self, name):
+                raise UsageError(f"{where}: route {self.route!r} needs {name} = \"SOURCE\"")
+
+    @property
+    def pools(self) -> dict[str, str]:
+        """Use to source of what the route draws from."""
+        if self.route == "cut":
+            return {"cut": self.photos}
+        return {"foreground": self.foregrounds, "background": self.backgrounds}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceOptions:
+    """What a recipe says of a source that cannot say it itself.
+
+    Attributes:
+        licence: of every picture of the source.
+        author: of every picture of the source.
+    """
+
+    licence: str = ""
+    author: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """A build, whole.
+
+    Attributes:
+        name: of the recipe.
+        count: triplets to keep.
+        size: height and width of every triplet, px.
+        seed: another seed gives another build.
+        shard_size: triplets in a shard.
+        attempts: candidates drawn for one triplet before its place stays empty.
+        mix: the mixes.
+        members: file formats.
+        sources: options of sources by name.
+        allow_licence: licences or classes that may be used; empty allows all.
+    """
+
+    name: str
+    count: int
+    size: int = 512
+    seed: int = 0
+    shard_size: int = 1000
+    attempts: int = 8
+    mix: tuple[Mix, ...]
+    members: Members = field(default_factory=Members)
+    sources: Mapping[str, SourceOptions] = field(default_factory=dict)
+    allow_licence: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name, least, most in (("count", 1, 10**9), ("size", 32, 4096), ("shard_size", 1, 10**6), ("attempts", 1, 1000)):
+            if not least <= getattr(self, name) <= most:
+                raise UsageError(f"{name} must lie in {least}..{most}, got {getattr(self, name)}")
+        names = [mix.name for mix in self.mix]
+        if len(set(names)) < len(names):
+            raise UsageError(f"mix names must differ, got {', '.join(names)}")
+        if sum(mix.share for mix in self.mix) <= 0:
+            raise UsageError(f"the shares of the mixes must sum to more than 0, got {[mix.share for mix in self.mix]}")
+        check_allow_list(self.allow_licence)
+
+    @property
+    def fingerprint(self) -> str:
+        """sha256 of everything that decides the bytes."""
+        return hashlib.sha256(json.dumps(self.table(), sort_keys=True).encode()).hexdigest()
+
+    def table(self) -> dict[str, Any]:
+        """The recipe as plain JSON types, with the version of the algorithm."""
+        return {"algorithm": ALGORITHM, **json.loads(json.dumps(asdict(self)))}
+
+
+def load(recipe: str, overrides: Mapping[str, Any]) -> Recipe:
+    """Read a shipped or own recipe.
+
+    Args:
+        recipe: a shipped name or a path.
+        overrides: top-level keys that replace the file's; None leaves the file's value.
+
+    Raises:
+        UsageError: names the file and the key.
+    """
+    path = recipes.find(recipe)
+    table = {"name": path.stem, **recipes.load_table(path)}
+    table |= {key: value for key, value in overrides.items() if value is not None}
+    defaults = table.pop("filters", {})
+    schema.parse(Limits, defaults, f"{path}: filters")  # so that an error names this table, not a mix
+    mixes = table.get("mix")
+    if not isinstance(mixes, list) or not all(isinstance(mix, Mapping) for mix in mixes) or not mixes:
+        raise UsageError(f"{path}: expected at least one [[mix]] table, got {mixes!r}")
+    table["mix"] = [{**mix, "filters": {**defaults, **mix.get("filters", {})}} for mix in mixes]
+    try:
+        return schema.parse(Recipe, table, str(path))
+    except UsageError as error:
+        named = str(error) if str(path) in str(error) else f"{path}: {error}"
+        raise UsageError(named) from error
+
+
+def differences(mine: Mapping[str, Any], theirs: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """The keys in which two recipe tables differ, each with both values."""
+    found: list[str] = []
+    for key in sorted(mine.keys() | theirs.keys()):
+        a, b = mine.get(key), theirs.get(key)
+        if isinstance(a, Mapping) and isinstance(b, Mapping):
+            found += differences(a, b, f"{prefix}{key}.")
+        elif isinstance(a, list) and isinstance(b, list) and len(a) == len(b) and all(isinstance(x, Mapping) for x in a + b):
+            for k, (x, y) in enumerate(zip(a, b, strict=True)):
+                found += differences(x, y, f"{prefix}{key}[{k}].")
+        elif a != b:
+            found.append(f"{prefix}{key}: {b!r} there, {a!r} now")
+    return found

@@ -1,0 +1,181 @@
+"""Build one shard: draw candidates for its slots, judge them, write the tar, check it, publish it. The unit of everything."""
+
+import json
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from ..manifests.errors import RunError
+from ..manifests.licences import strictest
+from ..manifests.record import SCHEMA, Record
+from ..toolkit.compose import recomposition_error
+from ..toolkit.images import decode_member
+from ..toolkit.shards import TarWriter, decode_layers, decode_record, encode_sample, read_samples
+from .cache import Cache
+from .candidate import Candidate
+from .cut import cut
+from .draw import generator
+from .filters import Drop, all_scores, judge
+from .ledger import POOLS, TMP, BuildFolder, Commit
+from .paste import paste
+from .plan import Shard
+from .pools import Pixels, Pool
+from .recipe import Mix, Recipe
+
+ROUTES: dict[str, Callable[..., Candidate | Drop]] = {"paste": paste, "cut": cut}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kept:
+    """A triplet that passed every filter, encoded."""
+
+    record: Record
+    sample: dict[str, bytes]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refused:
+    """A candidate that did not."""
+
+    slot: int
+    attempt: int
+    name: str
+    drop: Drop
+    scores: dict[str, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShardJob:
+    """What a worker needs to build shards: picklable, equal on every machine."""
+
+    recipe: Recipe
+    fingerprint: str
+    root: Path
+    cache: Path
+
+    def __call__(self, shard: Shard) -> Commit:
+        """Build and publish one shard; only its commit goes back.
+
+        Raises:
+            RunError: the disk is full or cannot be written; nothing half-made stays.
+        """
+        folder = BuildFolder(self.root)
+        tar = folder.state / TMP / f"{shard.index:06d}.tar"
+        try:
+            return self._build(shard, folder, tar)
+        except OSError as error:
+            tar.unlink(missing_ok=True)
+            raise RunError(
+                f"cannot write shard {shard.index} below {folder.root}: {error.strerror or error}; "
+                "finished shards are kept: make room and run the same command again"
+            ) from error
+
+    def _build(self, shard: Shard, folder: BuildFolder, tar: Path) -> Commit:
+        began = time.perf_counter()
+        rows: list[dict[str, Any]] = []
+        dropped: Counter[str] = Counter()
+        with TarWriter(tar) as writer:
+            for outcome in self.outcomes(shard):
+                if isinstance(outcome, Kept):
+                    writer.write(outcome.record.key, outcome.sample)
+                    rows.append({"kept": True, **asdict(outcome.record)})
+                else:
+                    dropped[outcome.drop.reason] += 1
+                    rows.append({"kept": False, "mix": shard.mix, "split": shard.split, **asdict(outcome)})
+            sha256 = writer.close()
+            size = writer.size
+        kept = [row["key"] for row in rows if row["kept"]]
+        _check(tar, kept)
+        commit = Commit(
+            shard=shard.index,
+            fingerprint=self.fingerprint,
+            mix=shard.mix,
+            split=shard.split,
+            tar=shard.tar if kept else "",
+            bytes=size if kept else 0,
+            sha256=sha256 if kept else "",
+            kept=len(kept),
+            candidates=len(rows),
+            dropped=dict(sorted(dropped.items())),
+            seconds=round(time.perf_counter() - began, 3),
+        )
+        folder.publish(commit, tar, b"".join(json.dumps(row).encode() + b"\n" for row in rows))
+        return commit
+
+    def outcomes(self, shard: Shard) -> Iterator[Kept | Refused]:
+        """For each slot the refused candidates, then the one that was kept, if any."""
+        mix = next(mix for mix in self.recipe.mix if mix.name == shard.mix)
+        pools, pixels = _load(self.root, mix, self.cache)
+        for slot in range(shard.first, shard.first + shard.count):
+            for attempt in range(self.recipe.attempts):
+                rng = generator(self.fingerprint, slot, attempt)
+                candidate = ROUTES[mix.route](self.recipe, mix, pools, pixels, rng)
+                outcome = self._judge(candidate, mix, shard, slot, attempt)
+                yield outcome
+                if isinstance(outcome, Kept):
+                    break
+
+    def _judge(self, candidate: Candidate | Drop, mix: Mix, shard: Shard, slot: int, attempt: int) -> Kept | Refused:
+        if isinstance(candidate, Drop):
+            return Refused(slot=slot, attempt=attempt, name="", drop=candidate, scores=all_scores({}))
+        scores = all_scores(candidate.scores)
+        drop = judge(scores, mix.filters)
+        if drop is not None:
+            return Refused(slot=slot, attempt=attempt, name=candidate.name, drop=drop, scores=scores)
+        return self._encode(candidate, scores, mix, shard, slot, attempt)
+
+    def _encode(
+        self, candidate: Candidate, scores: dict[str, float], mix: Mix, shard: Shard, slot: int, attempt: int
+    ) -> Kept:
+        layers, members = candidate.layers, self.recipe.members
+        height, width = layers.size
+        image = members.encode_image(layers.image)
+        written = layers.image if members.image == "png" else decode_member(image, "jpg")
+        choices = {"slot": slot, "attempt": attempt, "seed": self.recipe.seed, **candidate.choices}
+        record = Record(
+            schema=SCHEMA,
+            key=f"{candidate.name}-{slot:06d}",
+            split=shard.split,
+            mix=mix.name,
+            route=mix.route,
+            width=width,
+            height=height,
+            caption=candidate.caption,
+            objects=candidate.objects,
+            licence=strictest(origin.licence for origin in candidate.origins),
+            layers=candidate.origins,
+            models={**candidate.models, "saliency": f"{mix.cut.saliency}"},
+            scores=scores,
+            recomposition_error=recomposition_error(layers.foreground, layers.background, layers.occluder, written),
+            recomposition_bound=members.recomposition_bound,
+            composite_error=round(candidate.composite_error, 6),
+            choices=json.dumps(choices),
+        )
+        return Kept(record=record, sample=encode_sample(record, layers, image, members, candidate.background))
+
+
+@lru_cache(maxsize=8)
+def _load(root: Path, mix: Mix, cache: Path) -> tuple[dict[str, Pool], Pixels]:
+    folder = BuildFolder(root).state / POOLS
+    return {use: Pool(folder / f"{mix.name}-{use}.arrow") for use in mix.pools}, Pixels(Cache(cache))
+
+
+def _check(tar: Path, keys: list[str]) -> None:
+    """Reopen what was written: every sample there, in order, and the first and last decode to what they promise.
+
+    Raises:
+        ShardError: it is not what was written.
+    """
+    found = []
+    for key, sample in read_samples(tar):
+        found.append(key)
+        if key in (keys[0], keys[-1]):
+            record, layers = decode_record(sample, key), decode_layers(sample, key)
+            if layers.recomposition_error() > record.recomposition_bound:
+                raise RunError(f"{tar}: {key} recomposes with an error of {layers.recomposition_error()} levels")
+    if found != keys:
+        raise RunError(f"{tar}: expected {len(keys)} samples, read {len(found)} back; is the disk sound?")

@@ -1,0 +1,1 @@
+"""Pure building blocks: layers, compositing, mattes, shadows, saliency, inpainting, codecs."""
