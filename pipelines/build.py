@@ -2,9 +2,10 @@
 
 import json
 import shutil
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from importlib.metadata import version
 from itertools import chain
@@ -76,6 +77,8 @@ class Funnel:
         bytes: of all tars.
         shards: finished.
         shards_missing: of the whole plan.
+        built: triplets that this run added.
+        seconds: that this run took to build them.
     """
 
     wanted: int = 0
@@ -87,6 +90,8 @@ class Funnel:
     bytes: int = 0
     shards: int = 0
     shards_missing: int = 0
+    built: int = 0
+    seconds: float = 0.0
 
 
 def build(recipe: Recipe, options: BuildOptions, report: Callable[[Progress], None]) -> Funnel:
@@ -109,9 +114,10 @@ def build(recipe: Recipe, options: BuildOptions, report: Callable[[Progress], No
         _claim(folder, recipe)
         fill_pools(folder, recipe, options, report)
         shards = [shard for shard in plan(recipe) if options.part.holds(shard)]
-        for _ in build_shards(folder, recipe, options, shards, report):
-            pass
-        funnel = funnel_of(folder, recipe)
+        began = time.perf_counter()
+        built = sum(commit.kept for commit in build_shards(folder, recipe, options, shards, report))
+        seconds = time.perf_counter() - began if built else 0.0
+        funnel = replace(funnel_of(folder, recipe), built=built, seconds=seconds)
         if funnel.shards_missing == 0:
             finish(folder, recipe, asdict(funnel))
     return funnel
@@ -201,8 +207,6 @@ def _numbered(job: Preparation, chunk: tuple[int, list[Entry]]) -> tuple[int, li
 
 def _usable(entries: Iterable[Entry], use: Use, recipe: Recipe) -> Iterator[Entry]:
     """The entries that may serve for ``use``, with what the recipe says of their source."""
-    from dataclasses import replace
-
     for entry in entries:
         if use in entry.uses:
             said = recipe.sources.get(entry.source)

@@ -24,7 +24,7 @@ def cut(
     Returns:
         The candidate, or a drop ``placement`` where no square holds enough of the object.
     """
-    row = pools["cut"][int(rng.integers(len(pools["cut"])))]
+    row = pools["cut"][pools["cut"].draw(rng)]
     parts = pixels.of(row)
     crop = _draw_crop(parts["foreground"][..., 3], mix.placement, rng)
     if crop is None:
@@ -64,12 +64,12 @@ def _draw_crop(alpha: U8, placement: Placement, rng: np.random.Generator) -> tup
     box = matte.bounding_box(alpha)
     assert box is not None  # preparation drops photographs without an object
     least = min(most, int(1.1 * max(box.height, box.width)))
-    area = cv_sum(alpha)
+    area = _total(alpha)
     for _ in range(placement.tries):
         side = int(rng.integers(least, most + 1))
         top = _draw_edge(rng, box.top, box.bottom, side, height)
         left = _draw_edge(rng, box.left, box.right, side, width)
-        if cv_sum(alpha[top : top + side, left : left + side]) >= placement.inside * area:
+        if _total(alpha[top : top + side, left : left + side]) >= placement.inside * area:
             return top, left, side
     return None
 
@@ -80,7 +80,7 @@ def _draw_edge(rng: np.random.Generator, low: int, high: int, side: int, length:
     return int(rng.integers(min(first, last), max(first, last) + 1))
 
 
-def cv_sum(alpha: U8) -> float:
+def _total(alpha: U8) -> float:
     """Sum of an 8-bit alpha."""
     return float(alpha.sum(dtype=np.int64))
 
@@ -102,7 +102,7 @@ def _scores(layers: Layers, photo: U8, alpha: U8, crop: tuple[int, int, int]) ->
     iou, contrast = saliency.agreement(saliency.spectral_residual(layers.image, small=True), mask)
     top, left, side = crop
     return {
-        "outside": 1 - cv_sum(alpha[top : top + side, left : left + side]) / cv_sum(alpha),
+        "outside": 1 - _total(alpha[top : top + side, left : left + side]) / _total(alpha),
         "area": np.count_nonzero(mask) / mask.size,
         "fragments": matte.fragments(mask),
         "saliency_iou": iou,

@@ -32,7 +32,7 @@ class Limits:
     """Lowest and highest value that each filter keeps. Scores are stored for kept and rejected alike.
 
     Attributes:
-        side: shorter side of an input, px: smaller ones would have to be enlarged.
+        side: shorter side of a photograph, longer side of an object, px: smaller ones would have to be enlarged.
         border: share of its picture's border that an object covers: a truncated object is not a whole foreground.
         outside: share of the object that lies beside the triplet's canvas.
         area: visible object's share of the picture.

@@ -61,7 +61,7 @@ def paste(
     Returns:
         The candidate, or a drop ``placement`` where no placement within the limits was found.
     """
-    scene = pools["background"][int(rng.integers(len(pools["background"])))]
+    scene = pools["background"][pools["background"].draw(rng)]
     plate, crop, ground = _crop_background(pixels.of(scene)["background"], scene.ground, recipe.size, mix.placement, rng)
     objects = _choose(pools["foreground"], mix.objects, rng)
     cutouts = [pixels.of(row)["foreground"] for row in objects]
@@ -98,7 +98,7 @@ def _choose(pool: Pool, count: tuple[int, int], rng: np.random.Generator) -> lis
     number = min(len(pool), int(rng.integers(count[0], count[1] + 1)))
     chosen: dict[int, None] = {}
     while len(chosen) < number:
-        chosen[int(rng.integers(len(pool)))] = None
+        chosen[pool.draw(rng)] = None
     return [pool[k] for k in chosen]
 
 
@@ -211,17 +211,14 @@ def _on_canvas(cutout: U8, place: Place, size: int) -> tuple[U8, U8]:
 def _assemble(drawn: Sequence[Drawn], target: int, plate: U8, members: Members) -> tuple[Layers, bytes, float]:
     """Layers as written, the background's bytes, and the distance to the float composite."""
     for farther in drawn[:target]:
-        plate = _over(farther.layer(), plate, farther.box)
+        plate = compose.over_u8(farther.layer(), plate)
     data, plate = members.encode_background(plate)
     front = drawn[target + 1 :]
     foreground = drawn[target].layer()
     occluder = reduce(lambda below, one: compose.over_rgba_u8(one.layer(), below), front, np.zeros_like(foreground))
-    image = _over(foreground, plate, drawn[target].box)
-    if front:
-        image = compose.over_u8(occluder, image)
     covered = reduce(lambda clear, one: clear * (255 - one.alpha.astype(np.float32)) / 255, front, np.float32(255))
     layers = Layers(
-        image=image,
+        image=compose.recompose(foreground, plate, occluder),
         foreground=foreground,
         background=plate,
         mask=visible_mask(drawn[target].alpha, 255 - np.broadcast_to(covered, foreground.shape[:2])),
@@ -229,12 +226,6 @@ def _assemble(drawn: Sequence[Drawn], target: int, plate: U8, members: Members) 
         occluder=occluder,
     )
     return layers, data, _composite_error(layers, drawn[target:])
-
-
-def _over(layer: U8, plate: U8, box: matte.Box) -> U8:
-    out = plate.copy()
-    out[box.slices] = compose.over_u8(layer[box.slices], plate[box.slices])
-    return out
 
 
 def _composite_error(layers: Layers, drawn: Sequence[Drawn]) -> float:

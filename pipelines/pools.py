@@ -77,15 +77,22 @@ def _to_columns(row: Prepared) -> dict[str, Any]:
 
 
 class Pool:
-    """The rows of one use of one mix, read from the mapped file one at a time."""
+    """The rows of one use of one mix, read from the mapped file one at a time; rows of one group are adjacent."""
 
     def __init__(self, path: Path) -> None:
         import pyarrow as pa
 
         self._table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
+        groups = self._table.column("group").to_numpy(zero_copy_only=False)
+        self._starts = np.flatnonzero(np.r_[True, groups[1:] != groups[:-1], True])
 
     def __len__(self) -> int:
         return int(self._table.num_rows)
+
+    def draw(self, rng: np.random.Generator) -> int:
+        """Index of a row: a photograph first, then one of its objects, so that one with many does not rule the build."""
+        group = int(rng.integers(len(self._starts) - 1))
+        return int(rng.integers(self._starts[group], self._starts[group + 1]))
 
     def __getitem__(self, index: int) -> Prepared:
         row = self._table.slice(index, 1).to_pylist()[0]

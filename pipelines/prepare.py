@@ -24,7 +24,7 @@ from .recipe import CutOptions, Mix, Recipe
 
 U8 = NDArray[np.uint8]
 
-_STEP = 1  # raised when a change here makes other pixels of the same input
+_STEP = 2  # raised when a change here makes other pixels of the same input
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -227,7 +227,7 @@ def _asset(colour: U8, alpha: U8, size: int) -> tuple[dict[str, U8], dict[str, A
     rgba = compose.resize_rgba(crop, (max(1, round(crop.shape[0] * factor)), max(1, round(crop.shape[1] * factor))))
     rgba[rgba[..., 3] == 0] = 0
     scores = {
-        "side": min(rgba.shape[:2]),
+        "side": max(rgba.shape[:2]),
         "border": border,
         "fragments": matte.fragments(rgba[..., 3] > 127),
         "haze": matte.haze(rgba[..., 3]),

@@ -54,15 +54,22 @@ def over_u8(top: U8, bottom: U8) -> U8:
     """8-bit *over* of a straight (H, W, 4) on an opaque (H, W, 3): the float64 value rounded to nearest, bit for bit.
 
     With x = A F + (255 - A) B, ``(x + 128 + (x + 128 >> 8)) >> 8`` equals ``round(x / 255)`` for every x up to 65025
-    (Blinn, Three Wrongs Make a Right, 1995), so 16 bits suffice.
+    (Blinn, Three Wrongs Make a Right, 1995), so 16 bits suffice. Only the box of visible pixels is computed.
     """
     _require_shape(top, 4, "top")
     _require_shape(bottom, 3, "bottom")
-    out = np.empty_like(bottom)
-    for row in range(0, bottom.shape[0], _ROWS):
-        rows = slice(row, row + _ROWS)
-        out[rows] = _over_block(top[rows], bottom[rows])
+    out = bottom.copy()
+    rows, columns = visible_box(top)
+    for row in range(rows.start, rows.stop, _ROWS):
+        block = slice(row, min(row + _ROWS, rows.stop)), columns
+        out[block] = _over_block(top[block], bottom[block])
     return out
+
+
+def visible_box(rgba: U8) -> tuple[slice, slice]:
+    """Rows and columns of the smallest box that holds every pixel of an (H, W, 4) with alpha above 0."""
+    left, top, width, height = cv2.boundingRect(cv2.extractChannel(rgba, 3))
+    return slice(top, top + height), slice(left, left + width)
 
 
 def _over_block(top: U8, bottom: U8) -> U8:
@@ -79,7 +86,13 @@ def over_rgba_u8(top: U8, bottom: U8) -> U8:
     """8-bit *over* of two straight (H, W, 4) layers, rounded to nearest; colour is zero where the result is clear."""
     _require_shape(top, 4, "top")
     _require_shape(bottom, 4, "bottom")
-    return to_u8(over(top.astype(np.float32) / 255, bottom.astype(np.float32) / 255))
+    out = bottom.copy()
+    box = visible_box(top)
+    if bottom[box][..., 3].any():
+        out[box] = to_u8(over(top[box].astype(np.float32) / 255, bottom[box].astype(np.float32) / 255))
+    else:
+        out[box] = top[box]
+    return out
 
 
 def foreground_from(colour: Float, alpha: Float, shadow: Float) -> Float:

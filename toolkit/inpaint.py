@@ -99,19 +99,18 @@ class PatchMatch:
         patch_radius: patches are 2r + 1 pixels wide; larger ones follow larger structures and cost more.
         scale: holes that are ``large`` are filled at this scale, then only the hole is enlarged: 0.5 takes a third of
             the time and loses some texture; 1 never does so.
-        large: share of the picture from which a hole counts as large.
-
+        large: pixels from which a hole counts as large.
     """
 
     patch_radius: int = 3
     scale: float = 0.5
-    large: float = 0.1
+    large: int = 150_000
     name: str = "patchmatch"
     revision: str = version("PyPatchMatch")
 
     def __call__(self, image: Bytes, hole: Bool, seed: int) -> Bytes:
         """Return the 8-bit (H, W, 3) picture with its hole filled; deterministic for a seed."""
-        if self.scale >= 1 or hole.mean() < self.large:
+        if self.scale >= 1 or np.count_nonzero(hole) < self.large:
             return self._filled(image, hole, seed)
         height, width = hole.shape
         size = max(round(width * self.scale), 1), max(round(height * self.scale), 1)

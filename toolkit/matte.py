@@ -74,7 +74,9 @@ def trimap(mask: Mask, band: int) -> U8:
 
 def component_areas(mask: Mask) -> NDArray[np.int64]:
     """Areas in pixels of the 8-connected components, largest first."""
-    _, _, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
+    box = bounding_box(mask)
+    inside = mask[box.slices] if box else mask[:1]
+    _, _, stats, _ = cv2.connectedComponentsWithStats(inside.astype(np.uint8), connectivity=8)
     return np.sort(stats[1:, cv2.CC_STAT_AREA].astype(np.int64))[::-1]
 
 

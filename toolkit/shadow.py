@@ -282,12 +282,28 @@ def _lying(alpha: U8, box: Box, light: Light) -> tuple[Float, Float]:
     thickness = _SLAB * min(box.width, box.height)
     kx, ky = light.slope
     dx, dy = kx * thickness, -ky / FORESHORTENING * thickness
-    hard = alpha.astype(np.float32) / 255
-    steps = max(2, math.ceil(math.hypot(dx, dy)))
-    umbra = hard.copy()
-    for k in range(1, steps + 1):
-        shift = np.array([[1, 0, dx * k / steps], [0, 1, dy * k / steps]])
-        np.maximum(umbra, cv2.warpAffine(hard, shift, alpha.shape[::-1]), out=umbra)
     sigma = max(0.5, light.size * math.hypot(dx, dy, thickness) / 2)
-    touch = cv2.GaussianBlur(hard, (0, 0), max(1.0, thickness / 2), borderType=cv2.BORDER_CONSTANT)
-    return cv2.GaussianBlur(umbra, (0, 0), sigma, borderType=cv2.BORDER_CONSTANT), touch
+    margin = math.ceil(max(abs(dx), abs(dy)) + 4 * max(sigma, thickness / 2, 1)) + 1
+    region = box.grown(margin, alpha.shape).slices
+    hard = alpha[region].astype(np.float32) / 255
+    umbra, touch = np.zeros(alpha.shape, np.float32), np.zeros(alpha.shape, np.float32)
+    umbra[region] = _blurred(_extruded(hard, dx, dy), sigma)
+    touch[region] = _blurred(hard, max(1.0, thickness / 2))
+    return umbra, touch
+
+
+def _extruded(hard: Float, dx: float, dy: float) -> Float:
+    """The union of all copies shifted by t (dx, dy), 0 <= t <= 1: each doubling covers the shifts so far once more."""
+    out, covered = hard, 0.0
+    step = 1 / max(2.0, math.hypot(dx, dy))
+    while covered < 1:
+        step = min(step, 1 - covered)
+        shift = np.array([[1, 0, dx * step], [0, 1, dy * step]])
+        out = np.maximum(out, cv2.warpAffine(out, shift, out.shape[::-1]))
+        covered += step
+        step = covered
+    return out
+
+
+def _blurred(picture: Float, sigma: float) -> Float:
+    return cv2.GaussianBlur(picture, (0, 0), sigma, borderType=cv2.BORDER_CONSTANT)

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from layerkit.toolkit import compose
 from PIL import Image
+
+from layerkit.toolkit import compose
 
 U8 = np.ndarray
 
@@ -43,15 +44,13 @@ def test_over_u8_is_the_rounded_float64_value_for_every_alpha_top_and_bottom(alp
         assert np.array_equal(ours[..., 0], ours[..., 2])
 
 
-def test_over_u8_differs_from_pillow_by_at_most_one_level() -> None:
+def test_over_u8_on_an_opaque_picture_is_pillows_alpha_composite_bit_for_bit() -> None:
     rng = np.random.default_rng(0)
     top, bottom = rgba_of(rng, 300, 300), rng.integers(0, 256, (300, 300, 3), dtype=np.uint8)
     pillow = Image.alpha_composite(
         Image.fromarray(np.dstack([bottom, np.full((300, 300), 255, np.uint8)])), Image.fromarray(top)
     )
-    difference = compose.over_u8(top, bottom).astype(int) - np.asarray(pillow)[..., :3]
-    assert np.abs(difference).max() <= 1
-    assert np.count_nonzero(difference) < 0.01 * difference.size
+    assert np.array_equal(compose.over_u8(top, bottom), np.asarray(pillow)[..., :3])
 
 
 def test_over_u8_takes_heights_that_are_no_multiple_of_its_row_block() -> None:
@@ -183,29 +182,29 @@ def test_the_quadruple_of_mmediting_recomposes(shared_data: Path) -> None:
     root = shared_data / "mmediting_comp" / "tests" / "data"
     merged = read(root / "merged" / "GT05.jpg").astype(np.float64)
     colour, alpha = read(root / "fg" / "GT05.jpg"), read(root / "alpha" / "GT05.jpg")
-    alpha = alpha if alpha.ndim == 2 else alpha[..., 0]
     background = read(root / "bg" / "GT26r.jpg")
-    background = cv2.resize(background, colour.shape[1::-1], interpolation=cv2.INTER_CUBIC)
     ours = compose.over_u8(np.dstack([colour, alpha]), background)
-    assert np.abs(ours - merged).mean() < 0.5
+    assert np.abs(ours - merged).mean() < 0.17
 
 
 def test_the_lemur_of_pymatting_recomposes(shared_data: Path) -> None:
     root = shared_data / "pymatting" / "data" / "lemur"
     layers = {name: read(root / f"lemur{name}.png") for name in ("", "_alpha", "_foreground", "_background")}
-    alpha = layers["_alpha"] if layers["_alpha"].ndim == 2 else layers["_alpha"][..., 0]
-    ours = compose.over_u8(np.dstack([layers["_foreground"][..., :3], alpha]), layers["_background"][..., :3])
-    assert np.abs(ours.astype(float) - layers[""][..., :3]).mean() < 0.7
+    ours = compose.over_u8(np.dstack([layers["_foreground"], layers["_alpha"]]), layers["_background"])
+    assert np.abs(ours.astype(float) - layers[""][..., :3]).mean() < 0.57
 
 
 # padding
 
 
-def test_pad_colour_fills_what_is_hidden_and_leaves_the_rest(shared_data: Path) -> None:
-    layer = np.asarray(Image.open(shared_data / "layerdiffuse_cli/imgs/inputs/pad_alpha.png").convert("RGBA")).copy()
-    layer[layer[..., 3] == 0, :3] = 0
+def test_pad_colour_fills_what_is_hidden_much_as_layerdiffuse_does(shared_data: Path) -> None:
+    layer = read(shared_data / "layerdiffuse_cli/imgs/inputs/pad_ip.png")
+    theirs = read(shared_data / "layerdiffuse_cli/imgs/outputs/padded_rgb.png")
     padded = compose.pad_colour(layer)
     visible = layer[..., 3] > 0
+    hidden = theirs[~visible].astype(float)
+    assert np.abs(padded[~visible, :3] - hidden).mean() < 20  # 18; the stored colour is 71 away
+    assert np.abs(layer[~visible, :3] - hidden).mean() > 60
     assert np.array_equal(padded[..., 3], layer[..., 3])
     assert np.array_equal(padded[visible], layer[visible])
     seen = layer[visible, :3]
@@ -250,9 +249,11 @@ def test_resize_rgba_equals_pillows_premultiplied_box_within_a_level(factor: int
     layer = rgba_of(rng, 24 * factor, 30 * factor)
     ours = compose.resize_rgba(layer, (24, 30))
     box = Image.fromarray(layer).convert("RGBa").resize((30, 24), Image.Resampling.BOX)
-    theirs = np.asarray(box.convert("RGBA"))
+    theirs = np.asarray(box)  # stays premultiplied; rounded on the way in and on the way out, so up to a level high
     assert np.abs(ours[..., 3].astype(int) - theirs[..., 3]).max() <= 1
-    assert np.abs(as_premultiplied(ours) - as_premultiplied(theirs)).max() <= 1.5
+    assert np.abs(as_premultiplied(ours) - theirs[..., :3]).max() < 2
+    exact = as_premultiplied(layer).reshape(24, factor, 30, factor, 3).mean(axis=(1, 3))
+    assert np.abs(as_premultiplied(ours) - exact).max() < 1
 
 
 @given(

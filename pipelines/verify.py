@@ -1,0 +1,142 @@
+"""``verify``: every fault of a build folder, each named, none hiding another.
+
+Shards are looked at one by one in :mod:`.inspection`, so they are spread over processes; what concerns the whole folder
+(stray files, keys that stand twice, the manifests) is looked at here.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..manifests import schema
+from ..manifests.errors import ShardError, UsageError
+from ..toolkit.shards import read_samples
+from . import launch
+from .draw import generator
+from .inspection import Fault, Found, Inspection, Look
+from .ledger import COMMITS, ROWS, BuildFolder
+from .plan import Shard, plan
+from .recipe import Recipe
+
+
+def verify(
+    root: Path,
+    *,
+    sample: int | None = None,
+    workers: int = 1,
+    report: Callable[[int, int], None] | None = None,
+) -> list[Fault]:
+    """Check a build folder against its plan, its commits and the contract of a triplet.
+
+    Args:
+        root: the build folder.
+        sample: decode that many samples, drawn by the recipe's fingerprint, and hash only the shards they lie in; None
+            decodes and hashes everything.
+        workers: processes.
+        report: called with the number of shards done and of all.
+
+    Returns:
+        Every fault, in the order of the shards; none for a sound build.
+
+    Raises:
+        UsageError: the folder holds no build, or one of another version of layerkit.
+    """
+    folder = BuildFolder(root.resolve())
+    run = _read_run(folder)
+    recipe = _recipe_of(run, folder)
+    shards = list(plan(recipe))
+    inspection = Inspection(root=folder.root, fingerprint=run["fingerprint"], recipe=recipe)
+    found: list[Found] = []
+    for one in launch.run("local", inspection, _looks(folder, shards, run["fingerprint"], sample), workers):
+        found.append(one)
+        if report:
+            report(len(found), len(shards))
+    found.sort(key=lambda one: one.shard.index)
+    return [
+        *_run_faults(run),
+        *_stray_files(folder, shards),
+        *(fault for one in found for fault in one.faults),
+        *_repeated_keys(folder, found),
+    ]
+
+
+def _read_run(folder: BuildFolder) -> dict[str, Any]:
+    path = folder.state / "run.json"
+    try:
+        run: dict[str, Any] = json.loads(path.read_bytes())
+    except OSError as error:
+        raise UsageError(f"expected a build folder, got {folder.root}, which lacks .layerkit/run.json") from error
+    except ValueError as error:
+        raise UsageError(f"{path}: expected the JSON of a build: {error}; build anew with --overwrite") from error
+    if not isinstance(run, dict) or not isinstance(run.get("recipe"), dict) or "fingerprint" not in run:
+        raise UsageError(f"{path}: expected a table with fingerprint and recipe; build anew with --overwrite")
+    return run
+
+
+def _recipe_of(run: dict[str, Any], folder: BuildFolder) -> Recipe:
+    table = {key: value for key, value in run["recipe"].items() if key != "algorithm"}
+    try:
+        return schema.parse(Recipe, table, f"{folder.state / 'run.json'}: recipe")
+    except UsageError as error:
+        raise UsageError(
+            f"{error}; the build is of layerkit {run.get('layerkit')}: verify it with that version"
+        ) from error
+
+
+def _run_faults(run: dict[str, Any]) -> Iterator[Fault]:
+    fingerprint = hashlib.sha256(json.dumps(run["recipe"], sort_keys=True).encode()).hexdigest()
+    if fingerprint != run["fingerprint"]:
+        what = f"expected the fingerprint of its recipe, {fingerprint[:12]}…, got {run['fingerprint'][:12]}…"
+        yield Fault(".layerkit/run.json", "", what)
+
+
+def _looks(folder: BuildFolder, shards: list[Shard], fingerprint: str, sample: int | None) -> Iterator[Look]:
+    """Each shard with what to decode of it."""
+    if sample is None:
+        yield from (Look(shard=shard, positions=None) for shard in shards)
+        return
+    commits = (folder.read_commit(shard.index, fingerprint) for shard in shards)
+    ends = np.cumsum([commit.kept if commit else 0 for commit in commits])
+    total = int(ends[-1])
+    drawn = np.sort(generator(fingerprint, "verify", sample).choice(total, min(sample, total), replace=False))
+    for shard, end, last in zip(shards, ends, [0, *ends], strict=False):
+        yield Look(shard=shard, positions=frozenset(int(k - last) for k in drawn[(drawn >= last) & (drawn < end)]))
+
+
+def _stray_files(folder: BuildFolder, shards: list[Shard]) -> Iterator[Fault]:
+    expected = {
+        folder.data: {shard.tar for shard in shards},
+        folder.state / COMMITS: {folder.commit_path(shard.index).name for shard in shards},
+        folder.state / ROWS: {folder.rows_path(shard.index).name for shard in shards},
+    }
+    for place, names in expected.items():
+        for path in sorted(place.iterdir()) if place.is_dir() else ():
+            if path.name not in names:
+                what = "belongs to no shard of the plan; move it away"
+                yield Fault(path.relative_to(folder.root).as_posix(), "", what)
+
+
+def _repeated_keys(folder: BuildFolder, found: list[Found]) -> Iterator[Fault]:
+    """Keys that stand twice; their hashes are compared first, so that memory holds 8 bytes a sample."""
+    hashes, counts = np.unique(
+        np.concatenate([np.zeros(0, np.uint64), *(one.keys for one in found)]), return_counts=True
+    )
+    repeated = hashes[counts > 1]
+    first: dict[str, str] = {}
+    for one in found:
+        if np.isin(one.keys, repeated).any():
+            for key in _keys(folder, one.shard):
+                if key in first:
+                    yield Fault(f"data/{one.shard.tar}", key, f"the key stands in data/{first[key]} too")
+                first.setdefault(key, one.shard.tar)
+
+
+def _keys(folder: BuildFolder, shard: Shard) -> Iterator[str]:
+    try:
+        yield from (key for key, _ in read_samples(folder.data / shard.tar))
+    except (OSError, ShardError):
+        return  # named already
