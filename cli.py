@@ -18,7 +18,8 @@ import typer
 from .manifests.errors import LayerkitError, UsageError
 
 if TYPE_CHECKING:
-    from .pipelines.build import Funnel, Progress
+    from .pipelines.funnel import Funnel
+    from .pipelines.options import Progress
     from .pipelines.pilot import Pilot
 
 app = typer.Typer(
@@ -36,7 +37,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 
 def main() -> None:
-    """Run the command line; an error that layerkit raises on purpose is one line, with a traceback only on ``--debug``."""
+    """Run the command line; an error that layerkit raises on purpose is one line, a traceback only with ``--debug``."""
     try:
         app()
     except LayerkitError as error:
@@ -86,7 +87,8 @@ def build_triplets(
         str | None, typer.Option(metavar="I/N", help="Build a slice, from 1/N to N/N; read from a Slurm array too.")
     ] = None,
     allow_licence: Annotated[
-        list[str] | None, typer.Option(help="A licence or class (open, share-alike, non-commercial, unknown) to let in.")
+        list[str] | None,
+        typer.Option(help="A licence or class (open, share-alike, non-commercial, unknown) to let in."),
     ] = None,
     weights: Annotated[Path | None, typer.Option(help="Folder of pre-trained weights, beside the hub cache.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Estimate yield, time and size from a pilot.")] = False,
@@ -96,7 +98,10 @@ def build_triplets(
     """Build image, foreground, background triplets into WebDataset shards; run again to go on after an interruption."""
     if out is None and not dry_run:
         raise UsageError("--out: expected the folder to build in, got nothing; add --out DIR")
-    from .pipelines.build import BuildOptions, build
+    from .pipelines.build import build
+    from .pipelines.funnel import funnel_of
+    from .pipelines.ledger import BuildFolder
+    from .pipelines.options import BuildOptions
     from .pipelines.pilot import pilot
     from .pipelines.plan import Part, parse_part, slurm_part
     from .pipelines.recipe import load
@@ -112,8 +117,13 @@ def build_triplets(
         overwrite=overwrite,
         weights=weights,
     )
-    with _progress() as report:
-        result: Any = pilot(loaded, options, report) if dry_run else build(loaded, options, report)
+    try:
+        with _progress() as report:
+            result: Any = pilot(loaded, options, report) if dry_run else build(loaded, options, report)
+    except KeyboardInterrupt:
+        if not dry_run:
+            _print_funnel(funnel_of(BuildFolder(options.out), loaded), options.out)
+        raise
     if as_json:
         print(json.dumps(asdict(result), indent=1))
     elif dry_run:
@@ -130,10 +140,16 @@ def verify(
     as_json: Json = False,
 ) -> None:
     """Check a build: hashes, members, keys, records, and the invariants of every triplet; exit 1 names every fault."""
+    from .pipelines.options import Progress
     from .pipelines.verify import verify as check
 
     with _progress() as report:
-        faults = check(folder, sample=sample, workers=_workers(workers), report=report)
+        faults = check(
+            folder,
+            sample=sample,
+            workers=_workers(workers),
+            report=lambda done, total: report(Progress(stage="verify", done=done, total=total, kept=done)),
+        )
     if as_json:
         print(json.dumps({"folder": str(folder), "faults": [asdict(fault) for fault in faults]}, indent=1))
     else:
@@ -259,7 +275,9 @@ def _print_funnel(funnel: "Funnel", out: Path) -> None:
     if funnel.seconds:
         print(f"time      {funnel.seconds:.1f} s of building this time, {funnel.built / funnel.seconds:.1f} triplets/s")
     if funnel.shards_missing:
-        print(f"missing   {funnel.shards_missing} shards of other parts; the part that ends last writes card and manifests")
+        print(
+            f"missing   {funnel.shards_missing} shards; the run that ends last writes card and manifests"
+        )
     else:
         print(f"card      {out / 'README.md'}\npictures  {out / 'card' / 'contact_sheet.png'}")
 

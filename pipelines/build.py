@@ -1,100 +1,27 @@
 """``build-triplets``: claim the folder, fill the pools, build the shards that are missing, finish."""
 
-import json
 import shutil
 import time
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass, field, replace
-from functools import partial
+from collections.abc import Iterator
+from dataclasses import asdict, replace
 from importlib.metadata import version
-from itertools import chain
-from pathlib import Path
 from typing import Any
 
-from ..manifests import sources
-from ..manifests.entry import Entry, Use
 from ..manifests.errors import UsageError
 from . import launch
-from .cache import default_folder
+from .fill import fill_pools
 from .finish import finish
-from .ledger import POOLS, BuildFolder, Commit, write_atomically
-from .plan import Part, Shard, plan
-from .pools import chunks, without_near_duplicates, write_pool
-from .prepare import Prepared, Preparation
-from .recipe import Mix, Recipe, differences
+from .funnel import Funnel, funnel_of
+from .ledger import BuildFolder, Commit
+from .options import BuildOptions, Progress, Report
+from .plan import Shard, plan
+from .recipe import Recipe, differences
 from .shard import ShardJob
 
 _LIBRARIES = ("numpy", "opencv-python-headless", "simplejpeg", "isal", "pillow")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BuildOptions:
-    """How a build is run; nothing here changes a byte of it.
-
-    Attributes:
-        out: the build folder.
-        roots: source name to folder.
-        workers: processes.
-        launcher: ``local`` or ``ray``.
-        part: the slice of the plan to build.
-        overwrite: delete an earlier build in ``out`` first.
-        cache: folder of the cache; the default is the user's.
-        weights: folder with pre-trained weights, beside the hub cache.
-    """
-
-    out: Path
-    roots: dict[str, Path] = field(default_factory=dict)
-    workers: int = 1
-    launcher: str = "local"
-    part: Part = field(default_factory=Part)
-    overwrite: bool = False
-    cache: Path = field(default_factory=default_folder)
-    weights: Path | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Progress:
-    """What happened, for a progress bar: ``stage`` is ``prepare`` or ``build``; ``total`` is 0 where it is not known."""
-
-    stage: str
-    done: int
-    total: int
-    kept: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Funnel:
-    """What became of every candidate, sources and samples apart.
-
-    Attributes:
-        wanted: triplets that the recipe asks for (of this part).
-        kept: triplets in finished shards.
-        candidates: drawn for them.
-        dropped: reason to number, of samples.
-        sources_kept: mix and use to usable pictures and objects.
-        sources_dropped: reason to number, of pictures and objects.
-        bytes: of all tars.
-        shards: finished.
-        shards_missing: of the whole plan.
-        built: triplets that this run added.
-        seconds: that this run took to build them.
-    """
-
-    wanted: int = 0
-    kept: int = 0
-    candidates: int = 0
-    dropped: dict[str, int] = field(default_factory=dict)
-    sources_kept: dict[str, int] = field(default_factory=dict)
-    sources_dropped: dict[str, int] = field(default_factory=dict)
-    bytes: int = 0
-    shards: int = 0
-    shards_missing: int = 0
-    built: int = 0
-    seconds: float = 0.0
-
-
-def build(recipe: Recipe, options: BuildOptions, report: Callable[[Progress], None]) -> Funnel:
+def build(recipe: Recipe, options: BuildOptions, report: Report) -> Funnel:
     """Build what is missing of a recipe.
 
     Args:
@@ -132,7 +59,9 @@ def open_folder(recipe: Recipe, options: BuildOptions) -> BuildFolder:
     folder = BuildFolder(options.out)
     holds_build = (folder.state / "run.json").exists()
     if options.out.is_dir() and any(options.out.iterdir()) and not holds_build and not folder.state.is_dir():
-        raise UsageError(f"--out: expected an empty folder or an earlier build, got {options.out}, which holds other files")
+        raise UsageError(
+            f"--out: expected an empty folder or an earlier build, got {options.out}, which holds other files"
+        )
     if options.overwrite and folder.state.is_dir():
         _delete_build(folder)
     folder.create()
@@ -170,64 +99,8 @@ def _claim(folder: BuildFolder, recipe: Recipe) -> None:
         )
 
 
-def fill_pools(
-    folder: BuildFolder, recipe: Recipe, options: BuildOptions, report: Callable[[Progress], None]
-) -> None:
-    """Prepare what every mix draws from, where that was not done yet.
-
-    Raises:
-        UsageError: a source cannot be read, or nothing of it is usable.
-    """
-    for mix in recipe.mix:
-        for use, source in mix.pools.items():
-            path = folder.state / POOLS / f"{mix.name}-{use}.arrow"
-            if not path.exists():
-                rows = list(_prepared(recipe, mix, use, source, options, report))  # type: ignore[arg-type]
-                rows = without_near_duplicates(rows, mix.filters.near_duplicate)
-                _write_outcome(path, rows, f"{mix.name}: {use} from {source!r}")
-
-
-def _prepared(
-    recipe: Recipe, mix: Mix, use: Use, source: str, options: BuildOptions, report: Callable[[Progress], None]
-) -> Iterator[Prepared]:
-    """The prepared rows of a source in the order of its index, whoever prepared them."""
-    job = Preparation(recipe=recipe, mix=mix, use=use, cache=options.cache, weights=options.weights)
-    entries = _usable(sources.entries(source, options.roots), use, recipe)
-    results: dict[int, list[Prepared]] = {}
-    for number, rows in launch.run(options.launcher, partial(_numbered, job), enumerate(chunks(entries)), options.workers):
-        results[number] = rows
-        done = sum(map(len, results.values()))
-        report(Progress(stage=f"prepare {mix.name} {use}", done=done, total=0, kept=done))
-    return chain.from_iterable(results[number] for number in sorted(results))
-
-
-def _numbered(job: Preparation, chunk: tuple[int, list[Entry]]) -> tuple[int, list[Prepared]]:
-    return chunk[0], job(chunk[1])
-
-
-def _usable(entries: Iterable[Entry], use: Use, recipe: Recipe) -> Iterator[Entry]:
-    """The entries that may serve for ``use``, with what the recipe says of their source."""
-    for entry in entries:
-        if use in entry.uses:
-            said = recipe.sources.get(entry.source)
-            if said:
-                entry = replace(entry, licence=said.licence or entry.licence, author=said.author or entry.author)
-            yield entry
-
-
-def _write_outcome(path: Path, rows: list[Prepared], what: str) -> None:
-    """The rejects, then the pool, which is the proof that both are whole."""
-    rejects = [row for row in rows if row.drop is not None]
-    write_atomically(path.with_suffix(".rejects.jsonl"), b"".join(json.dumps(asdict(r)).encode() + b"\n" for r in rejects))
-    if len(rejects) == len(rows):
-        reasons = Counter(row.drop.reason for row in rejects if row.drop)
-        first = next((row.drop.detail for row in rejects if row.drop and row.drop.detail), "")
-        raise UsageError(f"{what}: nothing is usable of {len(rows)} candidates ({dict(reasons)}); {first}")
-    write_pool(path, rows)
-
-
 def build_shards(
-    folder: BuildFolder, recipe: Recipe, options: BuildOptions, shards: list[Shard], report: Callable[[Progress], None]
+    folder: BuildFolder, recipe: Recipe, options: BuildOptions, shards: list[Shard], report: Report
 ) -> Iterator[Commit]:
     """Build the shards that are not done; yield their commits as they come."""
     fingerprint = recipe.fingerprint
@@ -242,43 +115,3 @@ def build_shards(
         slots, kept = slots + sizes[commit.shard], kept + commit.kept
         report(Progress(stage="build", done=slots, total=total, kept=kept))
         yield commit
-
-
-def funnel_of(folder: BuildFolder, recipe: Recipe) -> Funnel:
-    """Reduce the commits and the pools' rejects to the funnel; always from what is on the disk."""
-    dropped: Counter[str] = Counter()
-    kept = candidates = size = shards = missing = 0
-    for shard in plan(recipe):
-        commit = folder.read_commit(shard.index, recipe.fingerprint)
-        if commit is None:
-            missing += 1
-            continue
-        dropped.update(commit.dropped)
-        kept, candidates, size, shards = kept + commit.kept, candidates + commit.candidates, size + commit.bytes, shards + 1
-    sources_kept, sources_dropped = _source_counts(folder, recipe)
-    return Funnel(
-        wanted=recipe.count,
-        kept=kept,
-        candidates=candidates,
-        dropped=dict(sorted(dropped.items())),
-        sources_kept=sources_kept,
-        sources_dropped=sources_dropped,
-        bytes=size,
-        shards=shards,
-        shards_missing=missing,
-    )
-
-
-def _source_counts(folder: BuildFolder, recipe: Recipe) -> tuple[dict[str, int], dict[str, int]]:
-    from .pools import Pool
-
-    kept: dict[str, int] = {}
-    dropped: Counter[str] = Counter()
-    for mix in recipe.mix:
-        for use in mix.pools:
-            path = folder.state / POOLS / f"{mix.name}-{use}.arrow"
-            if path.exists():
-                kept[f"{mix.name} {use}"] = len(Pool(path))
-                rejects = path.with_suffix(".rejects.jsonl").read_text().splitlines()
-                dropped.update(json.loads(line)["drop"]["reason"] for line in rejects)
-    return kept, dict(sorted(dropped.items()))

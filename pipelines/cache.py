@@ -1,6 +1,7 @@
 """A content-addressed cache of bundles (named byte strings) for what is costly: cut-outs, mattes, model calls.
 
-A bundle lies in one small tar named by the hash of everything it depends on. A broken one is read as absent and made anew.
+A bundle lies in one small tar named by the hash of everything it depends on. A broken one is read as absent and made
+anew.
 """
 
 import hashlib
@@ -24,7 +25,7 @@ def default_folder() -> Path:
 
 
 def bundle_key(input_sha256: str, step: str, parameters: Mapping[str, Any]) -> str:
-    """The name of what ``step`` makes of the input bytes with these parameters (models with their revisions among them)."""
+    """The name of what ``step`` makes of the input bytes with these parameters, models' revisions among them."""
     text = json.dumps([input_sha256, step, parameters], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
 

@@ -1,4 +1,4 @@
-"""Descriptions of the build for other programs: ``croissant.json`` (MLCommons Croissant 1.1) and wids' ``index.json``."""
+"""The build described for other programs: ``croissant.json`` (MLCommons Croissant 1.1), ``index.json`` (wids)."""
 
 import hashlib
 import json
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..manifests.licences import LICENCES, strictest
+from .features import member_names
 from .ledger import BuildFolder, Commit, write_atomically
 from .recipe import Recipe
 from .tables import samples_schema
@@ -33,8 +34,8 @@ def write_index(folder: BuildFolder, recipe: Recipe, shards: Sequence[Commit]) -
 def write_croissant(folder: BuildFolder, recipe: Recipe, shards: Sequence[Commit], licences: Iterable[str]) -> None:
     """Write the Croissant description.
 
-    Its record set is ``manifests/samples.parquet``, a row a sample; the members in the tars are file sets. Tables inside
-    tars cannot be joined with it, so a row names its tar and key instead.
+    Its record set is ``manifests/samples.parquet``, a row a sample; the members in the tars are file sets of their own,
+    for Croissant cannot join them with the rows. A row names its tar and key instead.
 
     Args:
         folder: with ``manifests/samples.parquet`` already written.
@@ -113,7 +114,7 @@ def _member_sets(recipe: Recipe, tars: Sequence[Commit]) -> list[dict[str, Any]]
             "encodingFormat": _MIME[member.rpartition(".")[2]],
             "includes": f"*.{member}",
         }
-        for member in (*recipe.members.names, "json")
+        for member in (*member_names(recipe.members), "json")
     ]
 
 
@@ -122,7 +123,13 @@ _MIME = {"png": "image/png", "jpg": "image/jpeg", "json": "application/json"}
 
 def _record_set() -> dict[str, Any]:
     fields = [_field(column.name, column.type) for column in samples_schema()]
-    return {"@type": "cr:RecordSet", "@id": "samples", "name": "samples", "key": {"@id": "samples/key"}, "field": fields}
+    return {
+        "@type": "cr:RecordSet",
+        "@id": "samples",
+        "name": "samples",
+        "key": {"@id": "samples/key"},
+        "field": fields,
+    }
 
 
 def _field(name: str, kind: Any) -> dict[str, Any]:
@@ -134,9 +141,7 @@ def _field(name: str, kind: Any) -> dict[str, Any]:
     struct = kind.value_type if listed else kind
     if not pa.types.is_struct(struct):
         return _leaf(id_, str(kind), {"column": name})
-    inner = [
-        _leaf(f"{id_}/{part.name}", str(part.type), {"column": name}, {"jsonPath": part.name}) for part in struct
-    ]
+    inner = [_leaf(f"{id_}/{part.name}", str(part.type), {"column": name}, {"jsonPath": part.name}) for part in struct]
     shape = {"isArray": True, "arrayShape": "-1"} if listed else {}
     return {"@type": "cr:Field", "@id": id_, "name": id_, **shape, "subField": inner}
 

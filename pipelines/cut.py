@@ -3,6 +3,8 @@
 The image is the recomposition of the layers; its distance to the photograph is a score and a gate.
 """
 
+from collections.abc import Mapping
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -16,9 +18,7 @@ from .recipe import Mix, Placement, Recipe
 U8 = NDArray[np.uint8]
 
 
-def cut(
-    recipe: Recipe, mix: Mix, pools: dict[str, Pool], pixels: Pixels, rng: np.random.Generator
-) -> Candidate | Drop:
+def cut(recipe: Recipe, mix: Mix, pools: dict[str, Pool], pixels: Pixels, rng: np.random.Generator) -> Candidate | Drop:
     """Draw one candidate: a photograph, and a square of it that holds the object.
 
     Returns:
@@ -30,7 +30,9 @@ def cut(
     if crop is None:
         return Drop("placement", 0, mix.placement.inside, f"no square of {row.id} holds enough of its object")
     mirror = bool(rng.random() < mix.placement.mirror)
-    photo, foreground, plate = (_square(parts[k], crop, mirror, recipe.size) for k in ("image", "foreground", "background"))
+    photo, foreground, plate = (
+        _square(parts[k], crop, mirror, recipe.size) for k in ("image", "foreground", "background")
+    )
     foreground[foreground[..., 3] == 0] = 0
     background, plate = recipe.members.encode_background(plate)
     clear = np.zeros(foreground.shape[:2], np.uint8)
@@ -111,6 +113,6 @@ def _scores(layers: Layers, photo: U8, alpha: U8, crop: tuple[int, int, int]) ->
     }
 
 
-def _kept(scores: dict[str, float]) -> dict[str, float]:
+def _kept(scores: Mapping[str, float]) -> dict[str, float]:
     """The scores of the whole photograph that hold for every square of it."""
     return {name: scores[name] for name in ("side", "border", "haze", "sharpness", "residual", "texture")}

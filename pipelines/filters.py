@@ -48,19 +48,19 @@ class Limits:
         near_duplicate: perceptual hashes this many bits apart or fewer count as one picture; -1 keeps all.
     """
 
-    side: Range = (32, math.inf)
-    border: Range = (0, 0.01)
-    outside: Range = (0, 0.15)
+    side: Range = (32.0, math.inf)
+    border: Range = (0.0, 0.01)
+    outside: Range = (0.0, 0.15)
     area: Range = (0.003, 0.75)
-    fragments: Range = (1, 8)
-    haze: Range = (0, 0.4)
-    sharpness: Range = (10, math.inf)
-    saliency_iou: Range = (0, 1)
-    saliency_contrast: Range = (0.3, 1)
-    residual: Range = (0, 0.8)
-    texture: Range = (0.1, 4)
-    composite: Range = (0, 24)
-    recomposition: Range = (0, 2)
+    fragments: Range = (1.0, 8.0)
+    haze: Range = (0.0, 0.4)
+    sharpness: Range = (10.0, math.inf)
+    saliency_iou: Range = (0.0, 1.0)
+    saliency_contrast: Range = (0.3, 1.0)
+    residual: Range = (0.0, 0.8)
+    texture: Range = (0.1, 4.0)
+    composite: Range = (0.0, 24.0)
+    recomposition: Range = (0.0, 2.0)
     near_duplicate: int = 4
 
     def __post_init__(self) -> None:

@@ -52,7 +52,12 @@ class Fault:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Look:
-    """How closely to look at one shard: the positions of the samples to decode; None is all, none of them sizes only."""
+    """How closely to look at one shard.
+
+    Attributes:
+        shard: which.
+        positions: of the samples to decode; None is all of them, an empty set looks at sizes and rows alone.
+    """
 
     shard: Shard
     positions: frozenset[int] | None
@@ -88,10 +93,10 @@ class Inspection:
         if isinstance(commit, Fault):
             yield commit
             return
-        rows = _read_rows(folder, commit)
-        if isinstance(rows, Fault):
-            yield rows
-            rows = None
+        read = _read_rows(folder, commit)
+        rows = None if isinstance(read, Fault) else read
+        if isinstance(read, Fault):
+            yield read
         if commit.tar and (misfit := _size_fault(folder.data / commit.tar, commit)):
             yield Fault(f"data/{commit.tar}", "", misfit)
         elif commit.tar and (look.positions is None or look.positions):

@@ -5,6 +5,7 @@ Each yields results as they come; the order of the results carries no meaning, f
 
 import multiprocessing
 import os
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -19,9 +20,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def run(
-    launcher: str, function: Callable[[Item], Result], items: Iterable[Item], workers: int
-) -> Iterator[Result]:
+def run(launcher: str, function: Callable[[Item], Result], items: Iterable[Item], workers: int) -> Iterator[Result]:
     """Yield ``function(item)`` for every item.
 
     Args:
@@ -72,6 +71,7 @@ def _in_flight(
 
 def _start_worker(parent: int) -> None:
     one_thread()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent ends its workers itself
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
 
 
@@ -106,7 +106,7 @@ def _ray(function: Callable[[Any], Any], items: Iterable[Any], workers: int) -> 
             pending += [remote.remote(function, item) for item in islice(source, len(done))]
             yield from ray.get(done)
     except ray.exceptions.RayTaskError as error:
-        raise error.as_instanceof_cause() from None
+        raise error.cause from None
     except ray.exceptions.RayError as error:
         raise RunError(f"Ray gave up: {error}; what was finished is kept: run the same command again") from error
     finally:

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from ..manifests import schema
 from ..manifests.errors import RunError, UsageError
 
 COMMITS = "commit"
@@ -70,7 +71,7 @@ class BuildFolder:
             for folder in (self.data, self.manifests, *(self.state / name for name in (COMMITS, ROWS, POOLS, TMP))):
                 folder.mkdir(parents=True, exist_ok=True)
         except (FileExistsError, NotADirectoryError) as error:
-            raise UsageError(f"--out: expected a folder, got {self.root}, on whose path lies a file: {error.filename}") from error
+            raise UsageError(f"--out: expected a folder, got {self.root}: {error.filename} is a file") from error
         except OSError as error:
             raise UsageError(f"--out: cannot make the folder {self.root}: {error.strerror}") from error
 
@@ -85,10 +86,11 @@ class BuildFolder:
     def read_commit(self, shard: int, fingerprint: str) -> Commit | None:
         """The commit of a shard that is done, else None."""
         try:
-            commit = Commit(**json.loads(self.commit_path(shard).read_bytes()))
-        except (OSError, ValueError, TypeError):
+            commit = schema.parse(Commit, json.loads(self.commit_path(shard).read_bytes()), "commit")
+        except (OSError, ValueError, UsageError):
             return None
-        return commit if commit.fingerprint == fingerprint and self._tar_agrees(commit) else None
+        is_ours = (commit.fingerprint, commit.shard) == (fingerprint, shard)
+        return commit if is_ours and self._tar_agrees(commit) else None
 
     def _tar_agrees(self, commit: Commit) -> bool:
         if not self.rows_path(commit.shard).is_file():
@@ -118,12 +120,13 @@ class BuildFolder:
             fingerprint: of the recipe.
         """
         done = {shard for shard in shards if self.read_commit(shard, fingerprint)}
-        for shard, tar in shards.items():
-            if shard not in done:
-                for path in (self.commit_path(shard), self.data / tar, self.rows_path(shard)):
+        missing = {f"{shard:06d}": tar for shard, tar in shards.items() if shard not in done}
+        for tar in missing.values():
+            (self.data / tar).unlink(missing_ok=True)
+        for name in (COMMITS, ROWS, TMP):
+            for path in (self.state / name).iterdir():
+                if path.name.lstrip(".").partition(".")[0] in missing:  # hidden: killed between writing and renaming
                     path.unlink(missing_ok=True)
-                for partial in (self.state / TMP).glob(f"{shard:06d}.*"):
-                    partial.unlink(missing_ok=True)
         return done
 
     def claim(self, run: Mapping[str, Any]) -> dict[str, Any]:
@@ -140,7 +143,7 @@ class BuildFolder:
         try:
             held: dict[str, Any] = json.loads(path.read_bytes())
         except ValueError as error:
-            raise UsageError(f"{path}: expected the JSON of a build, got {path.stat().st_size} bytes; start anew with --overwrite") from error
+            raise UsageError(f"{path}: expected the JSON of a build: {error}; start anew with --overwrite") from error
         return held
 
     @contextmanager

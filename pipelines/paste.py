@@ -1,12 +1,13 @@
 """Route ``paste``: RGBA assets on a background photograph, with the shadows that one light throws.
 
-Objects stand on the ground in the order of their feet: who stands lower in the picture is nearer and may hide others. One
-of them is the foreground; those behind it belong to the background, those in front to the occluder.
+Objects stand on the ground in the order of their feet: who stands lower in the picture is nearer and may hide others.
+One of them is the foreground; those behind it belong to the background, those in front to the occluder.
 """
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import reduce
+from typing import Any
 
 import cv2
 import numpy as np
@@ -62,7 +63,9 @@ def paste(
         The candidate, or a drop ``placement`` where no placement within the limits was found.
     """
     scene = pools["background"][pools["background"].draw(rng)]
-    plate, crop, ground = _crop_background(pixels.of(scene)["background"], scene.ground, recipe.size, mix.placement, rng)
+    plate, crop, ground = _crop_background(
+        pixels.of(scene)["background"], scene.ground, recipe.size, mix.placement, rng
+    )
     objects = _choose(pools["foreground"], mix.objects, rng)
     cutouts = [pixels.of(row)["foreground"] for row in objects]
     placed = _place(cutouts, recipe.size, ground, mix.placement, rng)
@@ -152,11 +155,11 @@ def _hidden(alphas: Sequence[U8], places: Sequence[Place], size: int, scale: int
         return 0.0
     order = sorted(range(len(places)), key=lambda k: places[k].top + places[k].height)
     small = [_thumbnail(alphas[k], places[k], size, scale) for k in order]
-    worst = 0.0
-    for k, mask in enumerate(small[:-1]):
-        front = np.logical_or.reduce(small[k + 1 :])
-        worst = max(worst, np.count_nonzero(mask & front) / max(1, np.count_nonzero(mask)))
-    return worst
+    return max(_share(mask, np.logical_or.reduce(small[k + 1 :])) for k, mask in enumerate(small[:-1]))
+
+
+def _share(mask: NDArray[np.bool_], front: NDArray[np.bool_]) -> float:
+    return float(np.count_nonzero(mask & front)) / max(1, int(np.count_nonzero(mask)))
 
 
 def _thumbnail(alpha: U8, place: Place, size: int, scale: int) -> NDArray[np.bool_]:
@@ -176,8 +179,8 @@ def _draw(
 ) -> list[Drawn]:
     """Objects on the canvas, back to front.
 
-    The ground behind an object is hidden by it, and the shadow of another lies on that ground: so a shadow is taken away
-    wherever an object that stands farther back covers the ground.
+    The ground behind an object is hidden by it, and the shadow of another lies on that ground: so a shadow is taken
+    away wherever an object that stands farther back covers the ground.
     """
     drawn: list[Drawn] = []
     for cutout, place, row in zip(cutouts, places, rows, strict=True):
@@ -216,16 +219,23 @@ def _assemble(drawn: Sequence[Drawn], target: int, plate: U8, members: Members) 
     front = drawn[target + 1 :]
     foreground = drawn[target].layer()
     occluder = reduce(lambda below, one: compose.over_rgba_u8(one.layer(), below), front, np.zeros_like(foreground))
-    covered = reduce(lambda clear, one: clear * (255 - one.alpha.astype(np.float32)) / 255, front, np.float32(255))
     layers = Layers(
         image=compose.recompose(foreground, plate, occluder),
         foreground=foreground,
         background=plate,
-        mask=visible_mask(drawn[target].alpha, 255 - np.broadcast_to(covered, foreground.shape[:2])),
+        mask=visible_mask(drawn[target].alpha, _joint_alpha(front, drawn[target].alpha.shape)),
         shadow=drawn[target].shadow,
         occluder=occluder,
     )
     return layers, data, _composite_error(layers, drawn[target:])
+
+
+def _joint_alpha(objects: Sequence[Drawn], shape: tuple[int, ...]) -> NDArray[np.floating[Any]]:
+    """Alpha of several objects without their shadows, 1 - (1 - a)(1 - b) …, in 0..255."""
+    clear = np.full(shape, 255, np.float32)
+    for one in objects:
+        clear *= (255 - one.alpha.astype(np.float32)) / 255
+    return 255 - clear
 
 
 def _composite_error(layers: Layers, drawn: Sequence[Drawn]) -> float:
@@ -237,7 +247,7 @@ def _composite_error(layers: Layers, drawn: Sequence[Drawn]) -> float:
         max(one.box.right for one in drawn),
     )
     region = box.slices
-    exact = layers.background[region].astype(np.float32)
+    exact: NDArray[np.floating[Any]] = layers.background[region].astype(np.float32)
     for one in drawn:
         alpha = one.alpha[region].astype(np.float32)[..., None] / 255
         light = 1 - one.shadow[region].astype(np.float32)[..., None] / 255
@@ -264,7 +274,5 @@ def _scores(layers: Layers, target: Drawn, place: Place, row: Prepared, error: f
 
 def _origins(rows: Sequence[Prepared], target: int, scene: Prepared) -> tuple[Origin, ...]:
     """Foreground and background first, then the other objects from back to front."""
-    others = [
-        origin_of(row, "behind" if k < target else "occluder") for k, row in enumerate(rows) if k != target
-    ]
+    others = [origin_of(row, "behind" if k < target else "occluder") for k, row in enumerate(rows) if k != target]
     return (origin_of(rows[target], "foreground"), origin_of(scene, "background"), *others)

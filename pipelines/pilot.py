@@ -3,11 +3,12 @@
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from .build import BuildOptions, Progress, fill_pools, open_folder
+from .build import open_folder
+from .fill import fill_pools
+from .options import BuildOptions, Report
 from .plan import Shard, plan, shares
 from .recipe import Recipe
 from .shard import Kept, ShardJob
@@ -53,7 +54,7 @@ class Pilot:
     preparation: float
 
 
-def pilot(recipe: Recipe, options: BuildOptions, report: Callable[[Progress], None], samples: int = 24) -> Pilot:
+def pilot(recipe: Recipe, options: BuildOptions, report: Report, samples: int = 24) -> Pilot:
     """Prepare the sources (into the cache), build some samples of every mix in memory, and write nothing to ``out``.
 
     Raises:

@@ -1,9 +1,10 @@
 """Pools: what a mix draws from. Prepared once for a build, kept in Arrow files that are mapped, not loaded."""
 
+import hashlib
 import json
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, fields
+from collections.abc import Iterable, Iterator
+from dataclasses import fields
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..manifests.entry import Entry, Use
-from ..manifests.errors import BadImage, RunError
+from ..manifests.entry import Entry
+from ..manifests.errors import RunError
 from ..toolkit import images, similarity
 from .cache import Cache
-from .filters import Drop, judge
+from .filters import Drop
 from .ledger import write_atomically
 from .prepare import Prepared
 
@@ -66,8 +67,8 @@ def write_pool(path: Path, rows: Iterable[Prepared]) -> int:
 def _arrow_schema() -> Any:
     import pyarrow as pa
 
-    kinds = {str: pa.string(), int: pa.int64(), float: pa.float64()}
-    columns = {f.name: kinds.get(f.type, pa.string()) for f in fields(Prepared) if f.name != "drop"}  # type: ignore[call-overload]
+    kinds: dict[Any, Any] = {str: pa.string(), int: pa.int64(), float: pa.float64()}
+    columns = {f.name: kinds.get(f.type, pa.string()) for f in fields(Prepared) if f.name != "drop"}
     return pa.schema(columns | {"phash": pa.uint64()})
 
 
@@ -77,7 +78,7 @@ def _to_columns(row: Prepared) -> dict[str, Any]:
 
 
 class Pool:
-    """The rows of one use of one mix, read from the mapped file one at a time; rows of one group are adjacent."""
+    """The rows of one use of one mix, read from the mapped file one at a time; a group's rows are adjacent."""
 
     def __init__(self, path: Path) -> None:
         import pyarrow as pa
@@ -90,7 +91,7 @@ class Pool:
         return int(self._table.num_rows)
 
     def draw(self, rng: np.random.Generator) -> int:
-        """Index of a row: a photograph first, then one of its objects, so that one with many does not rule the build."""
+        """Index of a row: a photograph first, then one of its objects, so that one with many does not rule."""
         group = int(rng.integers(len(self._starts) - 1))
         return int(rng.integers(self._starts[group], self._starts[group + 1]))
 
@@ -138,10 +139,10 @@ class Pixels:
         return {name[:-4]: images.decode_member(data, "png") for name, data in bundle.items() if name.endswith(".png")}
 
     def _load_file(self, row: Prepared) -> U8:
-        try:
-            return images.read(Path(row.path))
-        except BadImage as error:
-            raise RunError(f"a source changed while the build ran: {error.detail}; start anew with --overwrite") from error
+        data = images.read_bytes(Path(row.path))
+        if hashlib.sha256(data).hexdigest() != row.sha256:
+            raise RunError(f"{row.path} changed since this build was begun; put it back or start anew with --overwrite")
+        return images.decode(data)
 
 
 def _bytes_of(pixels: dict[str, U8]) -> int:

@@ -103,11 +103,18 @@ class Preparation:
         elif entry.kind == "rgba":
             yield self._cached(blank, entry, None, data, _rgba_asset)
         elif entry.seeds and not seeds:
-            yield replace(blank, drop=Drop("no_object", detail=f"the source offers no object of this picture for {self.use}"))
+            yield replace(
+                blank, drop=Drop("no_object", detail=f"the source offers no object of this picture for {self.use}")
+            )
         else:
             make = _cut if self.use == "cut" else _photo_asset
-            for seed in seeds or [None]:
-                named = replace(blank, id=f"{entry.id}/{seed.id}", caption=seed.caption, stance=seed.stance) if seed else blank
+            wanted: list[Seed | None] = [*seeds] or [None]
+            for seed in wanted:
+                named = (
+                    replace(blank, id=f"{entry.id}/{seed.id}", caption=seed.caption, stance=seed.stance)
+                    if seed
+                    else blank
+                )
                 yield self._cached(named, entry, seed, data, make)
 
     def _background(self, entry: Entry, data: bytes, blank: Prepared) -> Prepared:
@@ -183,7 +190,10 @@ class _Photo:
             return cutout.salient_object(picture, model(picture))
         left, top, width, height = (round(v * factor) for v in seed.box)
         box = matte.Box(top, left, top + height, left + width)
-        scale = [[v * factor for v in outline] for outline in seed.outlines], [[v * factor for v in h] for h in seed.holes]
+        scale = (
+            [[v * factor for v in outline] for outline in seed.outlines],
+            [[v * factor for v in h] for h in seed.holes],
+        )
         return cutout.object_mask(picture, box, method=seed.method, outlines=scale[0], holes=scale[1])
 
     def hole(self, picture: U8, mask: NDArray[np.bool_]) -> tuple[U8, NDArray[np.bool_]]:

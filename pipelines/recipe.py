@@ -4,8 +4,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
-from pathlib import Path
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from ..manifests import recipes, schema
@@ -102,7 +101,7 @@ class Mix:
         needed = {"paste": ("foregrounds", "backgrounds"), "cut": ("photos",)}[self.route]
         for name in needed:
             if not getattr(self, name):
-                raise UsageError(f"{where}: route {self.route!r} needs {name} = \"SOURCE\"")
+                raise UsageError(f'{where}: route {self.route!r} needs {name} = "SOURCE"')
 
     @property
     def pools(self) -> dict[str, str]:
@@ -154,7 +153,12 @@ class Recipe:
     allow_licence: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        for name, least, most in (("count", 1, 10**9), ("size", 32, 4096), ("shard_size", 1, 10**6), ("attempts", 1, 1000)):
+        for name, least, most in (
+            ("count", 1, 10**9),
+            ("size", 32, 4096),
+            ("shard_size", 1, 10**6),
+            ("attempts", 1, 1000),
+        ):
             if not least <= getattr(self, name) <= most:
                 raise UsageError(f"{name} must lie in {least}..{most}, got {getattr(self, name)}")
         names = [mix.name for mix in self.mix]
@@ -207,7 +211,12 @@ def differences(mine: Mapping[str, Any], theirs: Mapping[str, Any], prefix: str 
         a, b = mine.get(key), theirs.get(key)
         if isinstance(a, Mapping) and isinstance(b, Mapping):
             found += differences(a, b, f"{prefix}{key}.")
-        elif isinstance(a, list) and isinstance(b, list) and len(a) == len(b) and all(isinstance(x, Mapping) for x in a + b):
+        elif (
+            isinstance(a, list)
+            and isinstance(b, list)
+            and len(a) == len(b)
+            and all(isinstance(x, Mapping) for x in a + b)
+        ):
             for k, (x, y) in enumerate(zip(a, b, strict=True)):
                 found += differences(x, y, f"{prefix}{key}[{k}].")
         elif a != b:

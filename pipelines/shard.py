@@ -1,4 +1,4 @@
-"""Build one shard: draw candidates for its slots, judge them, write the tar, check it, publish it. The unit of everything."""
+"""Build one shard: draw candidates for its slots, judge them, write the tar, check it, publish it."""
 
 import json
 import time

@@ -23,6 +23,7 @@ _SHARE = _steps(0, 1, 40)
 
 EDGES: dict[str, tuple[float, ...]] = dict.fromkeys(SCORES, _SHARE) | {
     "side": tuple(2 ** (k / 2) for k in range(8, 25)),
+    "haze": _steps(0, 0.5, 50),
     "fragments": _steps(0.5, 16.5, 16),
     "sharpness": tuple(10 ** (k / 4) for k in range(21)),
     "texture": _steps(0, 5, 40),
@@ -45,7 +46,7 @@ class Histogram:
 
 
 class Summary:
-    """What the dataset card tells of a build; feed it every row and every commit, then take :meth:`table`."""
+    """What the dataset card tells of a build; feed it every shard, then take :meth:`table`."""
 
     def __init__(self) -> None:
         self._mixes: dict[str, Counter[str]] = defaultdict(Counter)
@@ -59,15 +60,23 @@ class Summary:
         self._shadows = Histogram(_SHARE)
         self._without_shadow = 0
 
-    def add_commit(self, commit: Commit) -> None:
-        """Count a shard."""
+    def add_shard(self, commit: Commit, kept: list[Row], refused: list[Row]) -> None:
+        """Count a shard, its kept samples, and the candidates that it refused."""
         self._mixes[commit.mix].update(
-            shards=bool(commit.tar), bytes=commit.bytes, kept=commit.kept, candidates=commit.candidates
+            shards=int(bool(commit.tar)), bytes=commit.bytes, kept=commit.kept, candidates=commit.candidates
         )
         self._dropped[commit.mix].update(commit.dropped)
+        for row in kept:
+            self._add_kept(row)
+        for row in refused:
+            self._add_scores(row["scores"], 1)
 
-    def add_kept(self, row: Row) -> None:
-        """Count a kept sample."""
+    def add_source_rejects(self, refused: list[Row]) -> None:
+        """Count what preparation refused of a source."""
+        for row in refused:
+            self._sources[f"{row['mix']} {row['use']}"][row["reason"]] += 1
+
+    def _add_kept(self, row: Row) -> None:
         self._licences["sample"][row["licence"]] += 1
         for origin in row["layers"]:
             self._licences[origin["layer"]][origin["licence"]] += 1
@@ -76,14 +85,6 @@ class Summary:
             self._models[role][model] += 1
         self._add_scores(row["scores"], 0)
         self._add_shadow(json.loads(row["choices"]))
-
-    def add_reject(self, row: Row) -> None:
-        """Count a refused candidate."""
-        self._add_scores(row["scores"], 1)
-
-    def add_source_reject(self, row: Row) -> None:
-        """Count a refused picture or object of a source."""
-        self._sources[f"{row['mix']} {row['use']}"][row["reason"]] += 1
 
     def _add_scores(self, scores: Mapping[str, float], which: int) -> None:
         for name, value in scores.items():

@@ -18,7 +18,7 @@ _KINDS: dict[Any, str] = {int: "int64", float: "float64", str: "string"}
 
 
 def samples_schema() -> Any:
-    """Every field of the record and ``shard``, the tar's name; ``models`` is JSON text, for its keys depend on the route."""
+    """Every field of the record, and ``shard``, the tar. ``models`` is JSON text, for its keys depend on the route."""
     import pyarrow as pa
 
     text = pa.string()

@@ -21,6 +21,7 @@ from .inspection import Fault, Found, Inspection, Look
 from .ledger import COMMITS, ROWS, BuildFolder
 from .plan import Shard, plan
 from .recipe import Recipe
+from .table_faults import table_faults
 
 
 def verify(
@@ -56,11 +57,13 @@ def verify(
         if report:
             report(len(found), len(shards))
     found.sort(key=lambda one: one.shard.index)
+    commits = (folder.read_commit(shard.index, run["fingerprint"]) for shard in shards)
     return [
         *_run_faults(run),
         *_stray_files(folder, shards),
         *(fault for one in found for fault in one.faults),
         *_repeated_keys(folder, found),
+        *table_faults(folder, [commit for commit in commits if commit]),
     ]
 
 

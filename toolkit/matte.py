@@ -127,7 +127,8 @@ def refine(image: U8, mask: Mask, *, band: int = 4, method: Literal["closed-form
         image: the picture the mask belongs to.
         mask: the object.
         band: half width of the unknown band, px.
-        method: ``closed-form`` matting (Levin et al. 2008, by PyMatting) or the ``guided`` filter (He et al. 2010).
+        method: ``closed-form`` matting (Levin et al. 2008, by PyMatting; the guided filter where an object is too thin
+            to be sure of any pixel) or the ``guided`` filter (He et al. 2010).
 
     Returns:
         8-bit alpha (H, W).
@@ -137,9 +138,10 @@ def refine(image: U8, mask: Mask, *, band: int = 4, method: Literal["closed-form
         return mask.astype(np.uint8) * 255
     region = box.grown(2 * band + 2, mask.shape).slices
     known = trimap(mask[region], band)
-    solve = _closed_form if method == "closed-form" else _guided
     alpha = np.zeros(mask.shape, np.uint8)
-    soft = solve(image[region], known)
+    solvable = (known == FOREGROUND).any() and (known == BACKGROUND).any()  # else the linear system is singular
+    closed = method == "closed-form" and solvable
+    soft = _closed_form(image[region], known) if closed else _guided(image[region], mask[region])
     alpha[region] = np.where(known == UNKNOWN, np.rint(np.clip(soft, 0, 1) * 255), known)
     return alpha
 
@@ -147,16 +149,14 @@ def refine(image: U8, mask: Mask, *, band: int = 4, method: Literal["closed-form
 def _closed_form(image: U8, known: U8) -> Float:
     from pymatting import estimate_alpha_cf
 
-    if not (known == FOREGROUND).any() or not (known == BACKGROUND).any():
-        return _guided(image, known)  # the linear system is singular without both kinds of known pixels
     alpha: Float = estimate_alpha_cf(image / 255.0, known / 255.0)
     return alpha
 
 
-def _guided(image: U8, known: U8, radius: int = 4, eps: float = 1e-4) -> Float:
-    """Guided filter of the trimap with the grey picture as its guide (He et al. 2010, equations 5 and 6)."""
+def _guided(image: U8, mask: Mask, radius: int = 4, eps: float = 1e-4) -> Float:
+    """Guided filter of the hard mask with the grey picture as its guide (He et al. 2010, equations 5 and 6)."""
     guide = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(np.float32) / 255
-    target = known.astype(np.float32) / 255
+    target = mask.astype(np.float32)
     window = (2 * radius + 1, 2 * radius + 1)
     mean_guide, mean_target = cv2.blur(guide, window), cv2.blur(target, window)
     variance = cv2.blur(guide * guide, window) - mean_guide**2

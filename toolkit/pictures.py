@@ -28,7 +28,7 @@ def on_checkerboard(rgba: U8) -> U8:
 
 
 def strip(layers: Layers, side: int) -> U8:
-    """A triplet in one row of squares of ``side`` px, in the order of :data:`TITLES`; the shadow is shown black on white."""
+    """A triplet in one row of squares of ``side`` px, in the order of :data:`TITLES`; shadow is black on white."""
     panels = (
         layers.image,
         on_checkerboard(layers.foreground),

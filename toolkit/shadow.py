@@ -67,18 +67,20 @@ class Light:
 class ShadowOptions:
     """Distributions that lights are drawn from: hard sun, or a wide soft light.
 
-    Measured on the three DESOBA pairs (``benchmarks/shadow_statistics.py``; n = 3, all conspicuous sun shadows, so the
-    defaults are priors): attenuation of the core 0.73, 0.83, 0.69 (mean 0.75, sd 0.06, 5 px means; 10th to 90th
-    percentile of single pixels 0.64 to 0.92); no contact darkening (core near the foot over the rest 0.89, 1.11, 1.00);
-    10-90 % penumbra 2.0 to 2.3 px at 256 px with no measurable growth (the sun's own 0.0093 rad bounds it); length over
-    height 0.95, 1.47, 0.24; all three fall away from the viewer. Seven scenes with hard shadows: 0.75, sd 0.09. Indoor
-    pairs: 0.02 to 0.13 at the feet, gone within 0.4 heights. Conspicuous shadows are overrepresented, hence a mean of 0.68.
+    Measured on the three DESOBA pairs (``benchmarks/experiments/shadow_statistics.py``; n = 3, all conspicuous sun
+    shadows, so the defaults are priors): attenuation of the core 0.73, 0.83, 0.69 (mean 0.75, sd 0.06, of 5 px means;
+    10th to 90th percentile of single pixels 0.64 to 0.92); no contact darkening (core near the foot over the rest 0.89,
+    1.11, 1.00); 10-90 % penumbra 2.0 to 2.3 px at 256 px with no measurable growth (the sun's own 0.0093 rad bounds
+    it); length over height 0.95, 1.47, 0.24; all three fall away from the viewer. Seven scenes with hard shadows: 0.75,
+    sd 0.09. Indoor pairs: 0.02 to 0.13 at the feet, gone within 0.4 heights. Conspicuous shadows are overrepresented,
+    hence a mean of 0.68.
 
     Attributes:
         none: probability that a scene casts no shadow at all.
         soft: probability that the light of a scene with shadows is soft.
         strength: of sun: mean, standard deviation, least and largest attenuation of the umbra (a clipped normal).
-        size: of sun: median, log standard deviation, least and largest angular diameter, radians (a clipped log-normal).
+        size: of sun: median, log standard deviation, least and largest angular diameter, radians (a clipped
+            log-normal).
         contact: of sun: least and largest contact darkening.
         soft_strength: as ``strength``, of soft light.
         soft_size: least and largest angular diameter of soft light, radians, drawn log-uniformly.
@@ -153,7 +155,8 @@ def contact_line(alpha: U8, box: Box) -> NDArray[np.float64]:
     floor = bottoms.max() - _RISE * box.width
     chain = _lower_hull(columns + 0.5, np.maximum(bottoms, floor))
     chain[0, 0], chain[-1, 0] = 0, box.width
-    return chain + np.array([box.left, box.top])
+    chain += (box.left, box.top)
+    return chain
 
 
 def _lower_hull(x: Float, y: Float) -> NDArray[np.float64]:
@@ -236,7 +239,8 @@ def _blur_by_level(picture: Float, level: Float, widest: float) -> Float:
 def _heights(shape: tuple[int, ...], line: Float) -> Float:
     """Height of every pixel centre above the contact line, px; negative below it."""
     contact = np.interp(np.arange(shape[1]) + 0.5, line[:, 0], line[:, 1])
-    return (contact[None, :] - (np.arange(shape[0]) + 0.5)[:, None]).astype(np.float32)
+    height: Float = (contact[None, :] - (np.arange(shape[0]) + 0.5)[:, None]).astype(np.float32)
+    return height
 
 
 def _project(alpha: Float, line: Float, light: Light) -> Float:
@@ -273,8 +277,8 @@ def _touch(alpha: Float, box: Box, line: Float) -> Float:
     reach = max(1.0, 0.03 * min(box.width, box.height) + 0.01 * box.width)
     foot = np.where(np.abs(_heights(alpha.shape, line)) <= reach, alpha, 0)
     grown = cv2.dilate(foot, np.ones((3, 3), np.uint8))
-    soft = cv2.GaussianBlur(grown, (0, 0), reach, borderType=cv2.BORDER_CONSTANT)
-    return np.clip(1.6 * soft, 0, 1)
+    touch: Float = np.clip(1.6 * _blurred(grown, reach), 0, 1)
+    return touch
 
 
 def _lying(alpha: U8, box: Box, light: Light) -> tuple[Float, Float]:
@@ -305,5 +309,6 @@ def _extruded(hard: Float, dx: float, dy: float) -> Float:
     return out
 
 
-def _blurred(picture: Float, sigma: float) -> Float:
-    return cv2.GaussianBlur(picture, (0, 0), sigma, borderType=cv2.BORDER_CONSTANT)
+def _blurred(picture: NDArray[Any], sigma: float) -> Float:
+    blurred: Float = np.asarray(cv2.GaussianBlur(picture, (0, 0), sigma, borderType=cv2.BORDER_CONSTANT), np.float32)
+    return blurred

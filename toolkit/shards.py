@@ -65,7 +65,9 @@ class Members:
         return encode_png(image) if self.image == "png" else encode_jpeg(image, self.quality)
 
 
-def encode_sample(record: Record, layers: Layers, image: bytes, members: Members, background: bytes) -> dict[str, bytes]:
+def encode_sample(
+    record: Record, layers: Layers, image: bytes, members: Members, background: bytes
+) -> dict[str, bytes]:
     """Member name to bytes, in the order of the tar; ``image`` and ``background`` come encoded by :class:`Members`."""
     return {
         f"image.{members.image}": image,

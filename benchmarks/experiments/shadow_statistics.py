@@ -4,7 +4,7 @@ Run it on a folder of DESOBA strips (Hong et al., "Shadow Generation for Composi
 AAAI 2022), pictures of six square panels: composite without the object's shadow, target with it, object mask, its
 shadow mask, masks of the other objects and of their shadows::
 
-    python benchmarks/shadow_statistics.py FOLDER [--json FILE]
+    python benchmarks/experiments/shadow_statistics.py FOLDER [--json FILE]
 
 Attenuation is s = 1 - target / composite in display values over 255, the s of image = (1 - s) background.
 Lengths are pixels of a panel or fractions of the object's height; "contact" is the foot of the object.

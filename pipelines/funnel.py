@@ -1,0 +1,84 @@
+"""What became of every candidate: always reduced from what is on the disk, so a resumed build counts right."""
+
+import json
+from collections import Counter
+from dataclasses import dataclass, field
+
+from .ledger import POOLS, BuildFolder
+from .plan import plan
+from .pools import Pool
+from .recipe import Recipe
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Funnel:
+    """What became of every candidate, sources and samples apart.
+
+    Attributes:
+        wanted: triplets that the recipe asks for (of this part).
+        kept: triplets in finished shards.
+        candidates: drawn for them.
+        dropped: reason to number, of samples.
+        sources_kept: mix and use to usable pictures and objects.
+        sources_dropped: reason to number, of pictures and objects.
+        bytes: of all tars.
+        shards: finished.
+        shards_missing: of the whole plan.
+        built: triplets that this run added.
+        seconds: that this run took to build them.
+    """
+
+    wanted: int = 0
+    kept: int = 0
+    candidates: int = 0
+    dropped: dict[str, int] = field(default_factory=dict)
+    sources_kept: dict[str, int] = field(default_factory=dict)
+    sources_dropped: dict[str, int] = field(default_factory=dict)
+    bytes: int = 0
+    shards: int = 0
+    shards_missing: int = 0
+    built: int = 0
+    seconds: float = 0.0
+
+
+def funnel_of(folder: BuildFolder, recipe: Recipe) -> Funnel:
+    """Reduce the commits and the pools' rejects to the funnel; always from what is on the disk."""
+    dropped: Counter[str] = Counter()
+    kept = candidates = size = shards = missing = 0
+    for shard in plan(recipe):
+        commit = folder.read_commit(shard.index, recipe.fingerprint)
+        if commit is None:
+            missing += 1
+            continue
+        dropped.update(commit.dropped)
+        kept, candidates, size, shards = (
+            kept + commit.kept,
+            candidates + commit.candidates,
+            size + commit.bytes,
+            shards + 1,
+        )
+    sources_kept, sources_dropped = _source_counts(folder, recipe)
+    return Funnel(
+        wanted=recipe.count,
+        kept=kept,
+        candidates=candidates,
+        dropped=dict(sorted(dropped.items())),
+        sources_kept=sources_kept,
+        sources_dropped=sources_dropped,
+        bytes=size,
+        shards=shards,
+        shards_missing=missing,
+    )
+
+
+def _source_counts(folder: BuildFolder, recipe: Recipe) -> tuple[dict[str, int], dict[str, int]]:
+    kept: dict[str, int] = {}
+    dropped: Counter[str] = Counter()
+    for mix in recipe.mix:
+        for use in mix.pools:
+            path = folder.state / POOLS / f"{mix.name}-{use}.arrow"
+            if path.exists():
+                kept[f"{mix.name} {use}"] = len(Pool(path))
+                rejects = path.with_suffix(".rejects.jsonl").read_text().splitlines()
+                dropped.update(json.loads(line)["drop"]["reason"] for line in rejects)
+    return kept, dict(sorted(dropped.items()))

@@ -1,0 +1,47 @@
+"""How a build is run, and how it tells what it does. Nothing here changes a byte of what is built."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from .cache import default_folder
+from .plan import Part
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuildOptions:
+    """How a build is run; nothing here changes a byte of it.
+
+    Attributes:
+        out: the build folder.
+        roots: source name to folder.
+        workers: processes.
+        launcher: ``local`` or ``ray``.
+        part: the slice of the plan to build.
+        overwrite: delete an earlier build in ``out`` first.
+        cache: folder of the cache; the default is the user's.
+        weights: folder with pre-trained weights, beside the hub cache.
+    """
+
+    out: Path
+    roots: dict[str, Path] = field(default_factory=dict)
+    workers: int = 1
+    launcher: str = "local"
+    part: Part = field(default_factory=Part)
+    overwrite: bool = False
+    cache: Path = field(default_factory=default_folder)
+    weights: Path | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """What happened, for a progress bar; ``total`` is 0 where it is not known yet."""
+
+    stage: str
+    done: int
+    total: int
+    kept: int
+
+
+Report = Callable[[Progress], None]
+"""Called as work is done."""

@@ -1,0 +1,36 @@
+"""A tiny real build, made once, and the function that makes others like it."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from layerkit.pipelines.build import build
+from layerkit.pipelines.funnel import Funnel
+from layerkit.pipelines.options import BuildOptions
+from layerkit.pipelines.recipe import load
+
+TINY = {"count": 12, "size": 64, "shard_size": 4}
+OPTIONS = ("roots", "workers", "launcher", "part", "overwrite", "cache")
+
+BuildDemo = Callable[..., Funnel]
+
+
+@pytest.fixture(scope="session")
+def build_demo(cache_dir: Path) -> BuildDemo:
+    """``build_demo(out, **overrides)``: the demo in 12 samples of 64 px; overrides of the recipe or of the options."""
+
+    def run(out: Path, *, recipe: str = "demo", **overrides: Any) -> Funnel:
+        options = {"cache": cache_dir, **{name: overrides.pop(name) for name in OPTIONS if name in overrides}}
+        return build(load(recipe, TINY | overrides), BuildOptions(out=out, **options), lambda progress: None)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def tiny_build(build_demo: BuildDemo, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished build, for reading only: copy it before you change it."""
+    out = tmp_path_factory.mktemp("tiny") / "build"
+    build_demo(out)
+    return out
