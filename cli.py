@@ -275,9 +275,7 @@ def _print_funnel(funnel: "Funnel", out: Path) -> None:
     if funnel.seconds:
         print(f"time      {funnel.seconds:.1f} s of building this time, {funnel.built / funnel.seconds:.1f} triplets/s")
     if funnel.shards_missing:
-        print(
-            f"missing   {funnel.shards_missing} shards; the run that ends last writes card and manifests"
-        )
+        print(f"missing   {funnel.shards_missing} shards; the run that ends last writes card and manifests")
     else:
         print(f"card      {out / 'README.md'}\npictures  {out / 'card' / 'contact_sheet.png'}")
 

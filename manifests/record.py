@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import Any, NoReturn, Self, get_args, get_origin
 
 from .errors import ShardError
@@ -81,10 +81,17 @@ class Record:
 
     def to_json(self) -> bytes:
         """UTF-8 JSON, keys in the order of this class, floats always written as floats."""
-        table = asdict(self)
-        table["composite_error"] = float(self.composite_error)
-        table["scores"] = {name: float(score) for name, score in self.scores.items()}
-        return json.dumps(table, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+        return json.dumps(self.table(), ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+
+    def table(self) -> dict[str, Any]:
+        """The record as plain JSON types, keys in the order of this class."""
+        return {
+            **{field.name: getattr(self, field.name) for field in fields(self)},
+            "layers": [{field.name: getattr(origin, field.name) for field in fields(origin)} for origin in self.layers],
+            "models": dict(self.models),
+            "scores": {name: float(score) for name, score in self.scores.items()},
+            "composite_error": float(self.composite_error),
+        }
 
     @classmethod
     def from_json(cls, data: bytes, where: str) -> Self:

@@ -10,7 +10,7 @@ from typing import Any
 from ..manifests.errors import UsageError
 from . import launch
 from .fill import fill_pools
-from .finish import finish
+from .finish import finish, is_finished
 from .funnel import Funnel, funnel_of
 from .ledger import BuildFolder, Commit
 from .options import BuildOptions, Progress, Report
@@ -45,7 +45,7 @@ def build(recipe: Recipe, options: BuildOptions, report: Report) -> Funnel:
         built = sum(commit.kept for commit in build_shards(folder, recipe, options, shards, report))
         seconds = time.perf_counter() - began if built else 0.0
         funnel = replace(funnel_of(folder, recipe), built=built, seconds=seconds)
-        if funnel.shards_missing == 0:
+        if funnel.shards_missing == 0 and (built or not is_finished(folder)):
             finish(folder, recipe, asdict(funnel))
     return funnel
 
@@ -105,7 +105,9 @@ def build_shards(
     """Build the shards that are not done; yield their commits as they come."""
     fingerprint = recipe.fingerprint
     done = folder.sweep({shard.index: shard.tar for shard in shards}, fingerprint)
-    job = ShardJob(recipe=recipe, fingerprint=fingerprint, root=folder.root.resolve(), cache=options.cache)
+    job = ShardJob(
+        recipe=recipe, fingerprint=fingerprint, root=folder.root.resolve(), cache=options.cache, weights=options.weights
+    )
     total = sum(shard.count for shard in shards)
     slots = kept = sum(shard.count for shard in shards if shard.index in done)
     report(Progress(stage="build", done=slots, total=total, kept=kept))

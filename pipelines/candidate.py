@@ -1,5 +1,6 @@
 """A candidate triplet: layers with everything that is known of them, before it is judged."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -59,7 +60,7 @@ def origin_of(row: Prepared, layer: str) -> Origin:
 
 def name_of(*rows: Prepared) -> str:
     """The ids of the rows as part of a key, ``[a-z0-9-]``."""
-    return "-".join(slug(row.id, 28) for row in rows)
+    return "-".join(slug(re.sub(r"\.\w{2,4}$", "", row.id), 28) for row in rows)  # a file's ending says nothing
 
 
 def models_of(rows: Mapping[str, Prepared]) -> dict[str, str]:

@@ -8,24 +8,25 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from ..toolkit import compose, matte, quality, saliency
+from ..toolkit import compose, matte, quality
 from ..toolkit.layers import Layers, visible_mask
+from ..toolkit.saliency import SaliencyModel, agreement
 from .candidate import Candidate, models_of, name_of, origin_of
 from .filters import Drop
-from .pools import Pixels, Pool
+from .pools import Stock
 from .recipe import Mix, Placement, Recipe
 
 U8 = NDArray[np.uint8]
 
 
-def cut(recipe: Recipe, mix: Mix, pools: dict[str, Pool], pixels: Pixels, rng: np.random.Generator) -> Candidate | Drop:
+def cut(recipe: Recipe, mix: Mix, stock: Stock, rng: np.random.Generator) -> Candidate | Drop:
     """Draw one candidate: a photograph, and a square of it that holds the object.
 
     Returns:
         The candidate, or a drop ``placement`` where no square holds enough of the object.
     """
-    row = pools["cut"][pools["cut"].draw(rng)]
-    parts = pixels.of(row)
+    row = stock.pools["cut"][stock.pools["cut"].draw(rng)]
+    parts = stock.pixels.of(row)
     crop = _draw_crop(parts["foreground"][..., 3], mix.placement, rng)
     if crop is None:
         return Drop("placement", 0, mix.placement.inside, f"no square of {row.id} holds enough of its object")
@@ -54,7 +55,9 @@ def cut(recipe: Recipe, mix: Mix, pools: dict[str, Pool], pixels: Pixels, rng: n
         objects=1,
         origins=(origin_of(row, "foreground"), origin_of(row, "background")),
         models=models_of({"foreground": row, "background": row}),
-        scores=_scores(layers, photo, parts["foreground"][..., 3], crop) | {"recomposition": error} | _kept(row.scores),
+        scores=_scores(layers, photo, parts["foreground"][..., 3], crop, stock.saliency)
+        | {"recomposition": error}
+        | _kept(row.scores),
         choices={"crop": dict(zip(("top", "left", "side"), crop, strict=True)), "mirror": mirror},
     )
 
@@ -99,9 +102,9 @@ def _composite_error(layers: Layers) -> float:
     return float(np.abs(exact * 255 - layers.image).max())
 
 
-def _scores(layers: Layers, photo: U8, alpha: U8, crop: tuple[int, int, int]) -> dict[str, float]:
+def _scores(layers: Layers, photo: U8, alpha: U8, crop: tuple[int, int, int], model: SaliencyModel) -> dict[str, float]:
     mask = layers.mask > 0
-    iou, contrast = saliency.agreement(saliency.spectral_residual(layers.image, small=True), mask)
+    iou, contrast = agreement(model(layers.image), mask)
     top, left, side = crop
     return {
         "outside": 1 - _total(alpha[top : top + side, left : left + side]) / _total(alpha),

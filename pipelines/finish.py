@@ -43,6 +43,11 @@ def finish(folder: BuildFolder, recipe: Recipe, funnel: dict[str, Any]) -> None:
     write_card(folder, recipe, statistics)
 
 
+def is_finished(folder: BuildFolder) -> bool:
+    """Whether :func:`finish` ran to its end: the card comes last."""
+    return (folder.root / "README.md").is_file()
+
+
 def write_tables(folder: BuildFolder, recipe: Recipe, shards: Sequence[Commit]) -> dict[str, Any]:
     """Write the parquet manifests, a row group a shard, and return the statistics of what went by."""
     summary = Summary()

@@ -47,15 +47,24 @@ def _local(function: Callable[[Any], Any], items: Iterable[Any], workers: int) -
     pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker, initargs=(os.getpid(),))
     try:
         yield from _in_flight(pool, function, iter(items), 2 * workers)
+        pool.shutdown()
     except BrokenProcessPool as error:
         raise RunError(
             "a worker died (killed, or out of memory?); what was finished is kept: run the same command again, "
             "with fewer --workers if memory is short"
         ) from error
     finally:
-        pool.shutdown(wait=False, cancel_futures=True)
-        for process in list((getattr(pool, "_processes", None) or {}).values()):
-            process.terminate()  # after an error or an interrupt nobody waits for their shards
+        _end(pool)
+
+
+def _end(pool: ProcessPoolExecutor) -> None:
+    """End the workers at once: after an error or an interrupt nobody waits for their items."""
+    processes = list((getattr(pool, "_processes", None) or {}).values())  # the pool forgets them in its shutdown
+    pool.shutdown(wait=False, cancel_futures=True)
+    for process in processes:
+        process.kill()
+    for process in processes:
+        process.join()
 
 
 def _in_flight(
@@ -94,6 +103,7 @@ def _ray(function: Callable[[Any], Any], items: Iterable[Any], workers: int) -> 
         import ray
     except ImportError as error:
         raise UsageError("--launcher ray: Ray is not installed; install layerkit[ray]") from error
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # a build tells nobody that it runs
     owns = not ray.is_initialized()
     if owns:
         ray.init(num_cpus=workers, include_dashboard=False, log_to_driver=False, configure_logging=False)

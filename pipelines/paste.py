@@ -14,12 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..manifests.record import Origin
-from ..toolkit import compose, matte, saliency, shadow
+from ..toolkit import compose, matte, shadow
 from ..toolkit.layers import Layers, visible_mask
+from ..toolkit.saliency import SaliencyModel, agreement
 from ..toolkit.shards import Members
 from .candidate import Candidate, models_of, name_of, origin_of
 from .filters import Drop
-from .pools import Pixels, Pool
+from .pools import Pool, Stock
 from .prepare import Prepared
 from .recipe import Mix, Placement, Recipe
 
@@ -54,28 +55,26 @@ class Drawn:
         return out
 
 
-def paste(
-    recipe: Recipe, mix: Mix, pools: dict[str, Pool], pixels: Pixels, rng: np.random.Generator
-) -> Candidate | Drop:
+def paste(recipe: Recipe, mix: Mix, stock: Stock, rng: np.random.Generator) -> Candidate | Drop:
     """Draw one candidate.
 
     Returns:
         The candidate, or a drop ``placement`` where no placement within the limits was found.
     """
-    scene = pools["background"][pools["background"].draw(rng)]
+    scene = stock.pools["background"][stock.pools["background"].draw(rng)]
     plate, crop, ground = _crop_background(
-        pixels.of(scene)["background"], scene.ground, recipe.size, mix.placement, rng
+        stock.pixels.of(scene)["background"], scene.ground, recipe.size, mix.placement, rng
     )
-    objects = _choose(pools["foreground"], mix.objects, rng)
-    cutouts = [pixels.of(row)["foreground"] for row in objects]
-    placed = _place(cutouts, recipe.size, ground, mix.placement, rng)
+    objects = _choose(stock.pools["foreground"], mix.objects, rng)
+    cutouts = [stock.pixels.of(row) for row in objects]
+    placed = _place([cutout["foreground"][..., 3] for cutout in cutouts], recipe.size, ground, mix.placement, rng)
     if placed is None:
         return Drop("placement", len(objects), mix.placement.tries, "no placement within the limits was found")
     order = sorted(range(len(objects)), key=lambda k: placed[k].top + placed[k].height)
     target = int(rng.integers(len(objects)))
     light = shadow.draw_light(rng, mix.shadow)
     rows = [objects[k] for k in order]
-    drawn = _draw([cutouts[k] for k in order], [placed[k] for k in order], rows, light, recipe.size)
+    drawn = _draw([cutouts[k]["premultiplied"] for k in order], [placed[k] for k in order], rows, light, recipe.size)
     layers, background, error = _assemble(drawn, target, plate, recipe.members)
     return Candidate(
         layers=layers,
@@ -86,7 +85,7 @@ def paste(
         objects=len(rows),
         origins=_origins(rows, target, scene),
         models=models_of({"foreground": rows[target], "background": scene}),
-        scores=_scores(layers, drawn[target], placed[order[target]], rows[target], error),
+        scores=_scores(layers, placed[order[target]], rows[target], stock.saliency) | {"recomposition": error},
         choices={
             "crop": crop,
             "light": asdict(light) if light else {},
@@ -124,13 +123,12 @@ def _crop_background(
 
 
 def _place(
-    cutouts: Sequence[U8], size: int, ground: float, placement: Placement, rng: np.random.Generator
+    alphas: Sequence[U8], size: int, ground: float, placement: Placement, rng: np.random.Generator
 ) -> list[Place] | None:
     """Places for all objects that keep to the limits of overlap, or None after ``tries``."""
-    thumbnails = [cutout[..., 3] for cutout in cutouts]
     for _ in range(placement.tries):
-        places = [_draw_place(cutout.shape[:2], size, ground, placement, rng) for cutout in cutouts]
-        if _hidden(thumbnails, places, size) <= placement.overlap:
+        places = [_draw_place(alpha.shape, size, ground, placement, rng) for alpha in alphas]
+        if _hidden(alphas, places, size) <= placement.overlap:
             return places
     return None
 
@@ -175,7 +173,11 @@ def _thumbnail(alpha: U8, place: Place, size: int, scale: int) -> NDArray[np.boo
 
 
 def _draw(
-    cutouts: Sequence[U8], places: Sequence[Place], rows: Sequence[Prepared], light: shadow.Light | None, size: int
+    cutouts: Sequence[NDArray[np.uint16]],
+    places: Sequence[Place],
+    rows: Sequence[Prepared],
+    light: shadow.Light | None,
+    size: int,
 ) -> list[Drawn]:
     """Objects on the canvas, back to front.
 
@@ -198,8 +200,8 @@ def _draw(
     return drawn
 
 
-def _on_canvas(cutout: U8, place: Place, size: int) -> tuple[U8, U8]:
-    resized = compose.resize_rgba(cutout, (place.height, place.width))
+def _on_canvas(cutout: NDArray[np.uint16], place: Place, size: int) -> tuple[U8, U8]:
+    resized = compose.resize_premultiplied(cutout, (place.height, place.width))
     if place.mirror:
         resized = resized[:, ::-1]
     top, left = max(0, place.top), max(0, place.left)
@@ -247,18 +249,18 @@ def _composite_error(layers: Layers, drawn: Sequence[Drawn]) -> float:
         max(one.box.right for one in drawn),
     )
     region = box.slices
-    exact: NDArray[np.floating[Any]] = layers.background[region].astype(np.float32)
-    for one in drawn:
-        alpha = one.alpha[region].astype(np.float32)[..., None] / 255
-        light = 1 - one.shadow[region].astype(np.float32)[..., None] / 255
-        exact = alpha * one.colour[region] + (1 - alpha) * light * exact
+    exact: NDArray[Any] = layers.background[region].astype(np.float32)
+    for one in drawn if exact.size else ():
+        alpha = one.alpha[region].astype(np.float32) / 255
+        clear = (1 - alpha) * (1 - one.shadow[region].astype(np.float32) / 255)
+        lit = cv2.multiply(np.ascontiguousarray(one.colour[region]), cv2.merge([alpha] * 3), dtype=cv2.CV_32F)
+        exact = cv2.add(lit, cv2.multiply(exact, cv2.merge([clear] * 3)))
     return float(cv2.norm(exact, layers.image[region].astype(np.float32), cv2.NORM_INF)) if exact.size else 0.0
 
 
-def _scores(layers: Layers, target: Drawn, place: Place, row: Prepared, error: float) -> dict[str, float]:
+def _scores(layers: Layers, place: Place, row: Prepared, model: SaliencyModel) -> dict[str, float]:
     mask = layers.mask > 0
-    small = saliency.spectral_residual(layers.image, small=True)
-    iou, contrast = saliency.agreement(small, mask)
+    iou, contrast = agreement(model(layers.image), mask)
     top, bottom = max(0, place.top), min(mask.shape[0], place.top + place.height)
     left, right = max(0, place.left), min(mask.shape[1], place.left + place.width)
     return {
@@ -268,7 +270,6 @@ def _scores(layers: Layers, target: Drawn, place: Place, row: Prepared, error: f
         "fragments": matte.fragments(mask),
         "saliency_iou": iou,
         "saliency_contrast": contrast,
-        "recomposition": error,
     }
 
 

@@ -66,7 +66,13 @@ def pilot(recipe: Recipe, options: BuildOptions, report: Report, samples: int = 
         began = time.perf_counter()
         fill_pools(folder, recipe, options, report)
         preparation = time.perf_counter() - began
-        job = ShardJob(recipe=recipe, fingerprint=recipe.fingerprint, root=folder.root, cache=options.cache)
+        job = ShardJob(
+            recipe=recipe,
+            fingerprint=recipe.fingerprint,
+            root=folder.root,
+            cache=options.cache,
+            weights=options.weights,
+        )
         first = {shard.mix: shard for shard in reversed(list(plan(recipe)))}
         wanted = dict(zip((mix.name for mix in recipe.mix), shares(recipe), strict=True))
         mixes = tuple(_estimate(job, shard, wanted[name], samples) for name, shard in first.items())

@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from ..manifests.entry import Entry
 from ..manifests.errors import RunError
-from ..toolkit import images, similarity
+from ..toolkit import compose, images, similarity
+from ..toolkit.saliency import SaliencyModel
 from .cache import Cache
 from .filters import Drop
 from .ledger import write_atomically
@@ -22,11 +23,11 @@ from .prepare import Prepared
 
 U8 = NDArray[np.uint8]
 
-_CHUNK = 16  # entries that a worker prepares at a time
+_ROWS = 4096  # rows that a worker keeps
 _MEMORY = 96 << 20  # bytes of decoded pixels that a worker keeps
 
 
-def chunks(entries: Iterable[Entry], size: int = _CHUNK) -> Iterator[list[Entry]]:
+def chunks(entries: Iterable[Entry], size: int) -> Iterator[list[Entry]]:
     """The entries in lists of ``size``."""
     iterator = iter(entries)
     while chunk := list(islice(iterator, size)):
@@ -84,6 +85,7 @@ class Pool:
         import pyarrow as pa
 
         self._table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
+        self._rows: dict[int, Prepared] = {}
         groups = self._table.column("group").to_numpy(zero_copy_only=False)
         self._starts = np.flatnonzero(np.r_[True, groups[1:] != groups[:-1], True])
 
@@ -96,8 +98,24 @@ class Pool:
         return int(rng.integers(self._starts[group], self._starts[group + 1]))
 
     def __getitem__(self, index: int) -> Prepared:
+        if index not in self._rows:
+            if len(self._rows) >= _ROWS:
+                self._rows.clear()
+            self._rows[index] = self._read(index)
+        return self._rows[index]
+
+    def _read(self, index: int) -> Prepared:
         row = self._table.slice(index, 1).to_pylist()[0]
         return Prepared(**row | {"scores": json.loads(row["scores"]), "models": json.loads(row["models"])})
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Stock:
+    """What a route draws from: the pools of its mix by use, their pixels, and the saliency model that judges."""
+
+    pools: dict[str, "Pool"]
+    pixels: "Pixels"
+    saliency: SaliencyModel
 
 
 class Pixels:
@@ -107,10 +125,12 @@ class Pixels:
         self._cache = cache
         self._memory = memory
         self._used = 0
-        self._kept: OrderedDict[str, dict[str, U8]] = OrderedDict()
+        self._kept: OrderedDict[str, dict[str, NDArray[Any]]] = OrderedDict()
 
-    def of(self, row: Prepared) -> dict[str, U8]:
+    def of(self, row: Prepared) -> dict[str, NDArray[Any]]:
         """Name to 8-bit pixels: ``foreground``; ``background``; or ``image``, ``foreground`` and ``background``.
+
+        Beside a foreground stands ``premultiplied``, see :func:`~layerkit.toolkit.compose.premultiply_exact`.
 
         Raises:
             RunError: the file changed or vanished since the pool was made, or the cache was emptied.
@@ -123,20 +143,25 @@ class Pixels:
         self._keep(key, pixels)
         return pixels
 
-    def _keep(self, key: str, pixels: dict[str, U8]) -> None:
+    def _keep(self, key: str, pixels: dict[str, NDArray[Any]]) -> None:
         self._kept[key] = pixels
         self._used += _bytes_of(pixels)
         while self._used > self._memory and len(self._kept) > 1:
             self._used -= _bytes_of(self._kept.popitem(last=False)[1])
 
-    def _load_bundle(self, row: Prepared) -> dict[str, U8]:
+    def _load_bundle(self, row: Prepared) -> dict[str, NDArray[Any]]:
         bundle = self._cache.get(row.bundle)
         if bundle is None:
             raise RunError(
                 f"the cache lost what was prepared of {row.path} (bundle {row.bundle[:12]}); "
                 "delete the build's .layerkit/pools folder and run the same command again"
             )
-        return {name[:-4]: images.decode_member(data, "png") for name, data in bundle.items() if name.endswith(".png")}
+        pixels = {
+            name[:-4]: images.decode_member(data, "png") for name, data in bundle.items() if name.endswith(".png")
+        }
+        if row.use == "foreground":  # resized for every triplet, premultiplied once
+            pixels["premultiplied"] = compose.premultiply_exact(pixels["foreground"])
+        return pixels
 
     def _load_file(self, row: Prepared) -> U8:
         data = images.read_bytes(Path(row.path))
@@ -145,5 +170,5 @@ class Pixels:
         return images.decode(data)
 
 
-def _bytes_of(pixels: dict[str, U8]) -> int:
+def _bytes_of(pixels: dict[str, NDArray[Any]]) -> int:
     return sum(picture.nbytes for picture in pixels.values())

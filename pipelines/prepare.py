@@ -158,9 +158,9 @@ class Preparation:
         if make is not _cleared:
             models["foreground_colour"] = _version("multi-level", "pymatting")
         if make is not _photo_asset:
-            models["inpainting"] = _named(_inpainter(options.inpainting, self.weights))
+            models["inpainting"] = model_name(_inpainter(options.inpainting, self.weights))
         if make is _cut:
-            models["saliency"] = _named(_saliency(options.saliency, self.weights))
+            models["saliency"] = model_name(saliency_model(options.saliency, self.weights))
         return models
 
 
@@ -186,7 +186,7 @@ class _Photo:
 
     def mask(self, picture: U8, factor: float, seed: Seed | None) -> NDArray[np.bool_]:
         if seed is None:
-            model = _saliency(self.options.saliency, self.preparation.weights)
+            model = saliency_model(self.options.saliency, self.preparation.weights)
             return cutout.salient_object(picture, model(picture))
         left, top, width, height = (round(v * factor) for v in seed.box)
         box = matte.Box(top, left, top + height, left + width)
@@ -263,7 +263,7 @@ def _cut(photo: _Photo) -> tuple[dict[str, U8], dict[str, Any]]:
     alpha = _matte_of(photo, picture, photo.mask(picture, factor, photo.seed))
     foreground = np.dstack([matte.estimate_colour(picture, alpha), alpha])
     background, hole = photo.hole(picture, alpha > 0)
-    model = _saliency(photo.options.saliency, photo.preparation.weights)
+    model = saliency_model(photo.options.saliency, photo.preparation.weights)
     scores = {
         "side": min(picture.shape[:2]),
         "border": matte.border_share(alpha > 127),
@@ -303,7 +303,8 @@ def _blank(entry: Entry, use: Use) -> Prepared:
 
 
 @lru_cache(maxsize=4)
-def _saliency(name: str, weights: Path | None) -> saliency.SaliencyModel:
+def saliency_model(name: str, weights: Path | None) -> saliency.SaliencyModel:
+    """The saliency model of this process, loaded once."""
     return saliency.load_saliency(name, weights)
 
 
@@ -312,7 +313,8 @@ def _inpainter(name: str, weights: Path | None) -> inpaint.Inpainter:
     return inpaint.load_inpainter(name, weights)
 
 
-def _named(model: saliency.SaliencyModel | inpaint.Inpainter) -> str:
+def model_name(model: saliency.SaliencyModel | inpaint.Inpainter) -> str:
+    """``name@revision``, as records name models."""
     return f"{model.name}@{model.revision}"
 
 

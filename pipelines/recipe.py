@@ -5,6 +5,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 from ..manifests import recipes, schema
@@ -189,7 +190,7 @@ def load(recipe: str, overrides: Mapping[str, Any]) -> Recipe:
         UsageError: names the file and the key.
     """
     path = recipes.find(recipe)
-    table = {"name": path.stem, **recipes.load_table(path)}
+    table = {"name": path.stem, **_unlocked(recipes.load_table(path), path)}
     table |= {key: value for key, value in overrides.items() if value is not None}
     defaults = table.pop("filters", {})
     schema.parse(Limits, defaults, f"{path}: filters")  # so that an error names this table, not a mix
@@ -202,6 +203,19 @@ def load(recipe: str, overrides: Mapping[str, Any]) -> Recipe:
     except UsageError as error:
         named = str(error) if str(path) in str(error) else f"{path}: {error}"
         raise UsageError(named) from error
+
+
+def _unlocked(table: dict[str, Any], path: Path) -> dict[str, Any]:
+    """The recipe inside a ``recipe.lock.toml``; any other table as it is."""
+    if "recipe" not in table:
+        return table
+    recipe = dict(table["recipe"])
+    made = recipe.pop("algorithm", None)
+    if made != ALGORITHM:
+        raise UsageError(
+            f"{path}: expected a lock of algorithm {ALGORITHM}, got {made}; take layerkit {table.get('layerkit')}"
+        )
+    return recipe
 
 
 def differences(mine: Mapping[str, Any], theirs: Mapping[str, Any], prefix: str = "") -> list[str]:

@@ -23,7 +23,8 @@ from .filters import Drop, all_scores, judge
 from .ledger import POOLS, TMP, BuildFolder, Commit
 from .paste import paste
 from .plan import Shard
-from .pools import Pixels, Pool
+from .pools import Pixels, Pool, Stock
+from .prepare import model_name, saliency_model
 from .recipe import Mix, Recipe
 
 ROUTES: dict[str, Callable[..., Candidate | Drop]] = {"paste": paste, "cut": cut}
@@ -56,6 +57,7 @@ class ShardJob:
     fingerprint: str
     root: Path
     cache: Path
+    weights: Path | None = None
 
     def __call__(self, shard: Shard) -> Commit:
         """Build and publish one shard; only its commit goes back.
@@ -82,7 +84,7 @@ class ShardJob:
             for outcome in self.outcomes(shard):
                 if isinstance(outcome, Kept):
                     writer.write(outcome.record.key, outcome.sample)
-                    rows.append({"kept": True, **asdict(outcome.record)})
+                    rows.append({"kept": True, **outcome.record.table()})
                 else:
                     dropped[outcome.drop.reason] += 1
                     rows.append({"kept": False, "mix": shard.mix, "split": shard.split, **asdict(outcome)})
@@ -109,11 +111,11 @@ class ShardJob:
     def outcomes(self, shard: Shard) -> Iterator[Kept | Refused]:
         """For each slot the refused candidates, then the one that was kept, if any."""
         mix = next(mix for mix in self.recipe.mix if mix.name == shard.mix)
-        pools, pixels = _load(self.root, mix, self.cache)
+        stock = _stock(self.root, mix, self.cache, self.weights)
         for slot in range(shard.first, shard.first + shard.count):
             for attempt in range(self.recipe.attempts):
                 rng = generator(self.fingerprint, slot, attempt)
-                candidate = ROUTES[mix.route](self.recipe, mix, pools, pixels, rng)
+                candidate = ROUTES[mix.route](self.recipe, mix, stock, rng)
                 outcome = self._judge(candidate, mix, shard, slot, attempt)
                 yield outcome
                 if isinstance(outcome, Kept):
@@ -148,7 +150,7 @@ class ShardJob:
             objects=candidate.objects,
             licence=strictest(origin.licence for origin in candidate.origins),
             layers=candidate.origins,
-            models={**candidate.models, "saliency": f"{mix.cut.saliency}"},
+            models={**candidate.models, "saliency": model_name(saliency_model(mix.cut.saliency, self.weights))},
             scores=scores,
             recomposition_error=recomposition_error(layers.foreground, layers.background, layers.occluder, written),
             recomposition_bound=members.recomposition_bound,
@@ -159,9 +161,10 @@ class ShardJob:
 
 
 @lru_cache(maxsize=8)
-def _load(root: Path, mix: Mix, cache: Path) -> tuple[dict[str, Pool], Pixels]:
+def _stock(root: Path, mix: Mix, cache: Path, weights: Path | None) -> Stock:
     folder = BuildFolder(root).state / POOLS
-    return {use: Pool(folder / f"{mix.name}-{use}.arrow") for use in mix.pools}, Pixels(Cache(cache))
+    pools = {use: Pool(folder / f"{mix.name}-{use}.arrow") for use in mix.pools}
+    return Stock(pools, Pixels(Cache(cache)), saliency_model(mix.cut.saliency, weights))
 
 
 def _check(tar: Path, keys: list[str]) -> None:

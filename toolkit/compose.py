@@ -22,9 +22,6 @@ U8 = NDArray[np.uint8]
 # Above this attenuation the object alpha (A - s)/(1 - s) can no longer be read back from 8 bits.
 MAX_SHADOW = 0.85
 
-# Rows composed at a time: the uint16 work space of a 1024 px row block then stays in the second-level cache.
-_ROWS = 64
-
 
 def premultiply(rgba: Float) -> Float:
     """Straight (H, W, 4) in 0..1 to premultiplied."""
@@ -53,16 +50,15 @@ def over(top: Float, bottom: Float) -> Float:
 def over_u8(top: U8, bottom: U8) -> U8:
     """8-bit *over* of a straight (H, W, 4) on an opaque (H, W, 3): the float64 value rounded to nearest, bit for bit.
 
-    With x = A F + (255 - A) B, ``(x + 128 + (x + 128 >> 8)) >> 8`` equals ``round(x / 255)`` for every x up to 65025
-    (Blinn, Three Wrongs Make a Right, 1995), so 16 bits suffice. Only the box of visible pixels is computed.
+    x = A F + (255 - A) B fits 16 bits, and x / 255 is never half way between two levels (255 is odd), so rounding it in
+    any precision gives the same level. Only the box of visible pixels is computed.
     """
     _require_shape(top, 4, "top")
     _require_shape(bottom, 3, "bottom")
     out = bottom.copy()
-    rows, columns = visible_box(top)
-    for row in range(rows.start, rows.stop, _ROWS):
-        block = slice(row, min(row + _ROWS, rows.stop)), columns
-        out[block] = _over_block(top[block], bottom[block])
+    box = visible_box(top)
+    if out[box].size:
+        out[box] = _over_block(top[box], bottom[box])
     return out
 
 
@@ -73,13 +69,10 @@ def visible_box(rgba: U8) -> tuple[slice, slice]:
 
 
 def _over_block(top: U8, bottom: U8) -> U8:
-    alpha = top[..., 3:].astype(np.uint16)
-    x = top[..., :3] * alpha
-    x += bottom * (255 - alpha)
-    x += 128
-    x += x >> 8
-    x >>= 8
-    return x.astype(np.uint8)
+    alpha = cv2.cvtColor(cv2.extractChannel(top, 3), cv2.COLOR_GRAY2RGB)
+    x = cv2.multiply(cv2.cvtColor(top, cv2.COLOR_RGBA2RGB), alpha, dtype=cv2.CV_16U)
+    x = cv2.add(x, cv2.multiply(np.ascontiguousarray(bottom), cv2.bitwise_not(alpha), dtype=cv2.CV_16U))
+    return np.asarray(cv2.convertScaleAbs(x, alpha=1 / 255), np.uint8)
 
 
 def over_rgba_u8(top: U8, bottom: U8) -> U8:
@@ -122,13 +115,14 @@ def object_from(foreground: Float, shadow: Float) -> tuple[Float, Float]:
 def fold_shadow_u8(colour: U8, alpha: U8, shadow: U8) -> U8:
     """8-bit :func:`foreground_from`: (H, W, 3), (H, W), (H, W) to a straight (H, W, 4), rounded to nearest."""
     a = alpha.astype(np.float32)
-    total = 255 - (255 - a) * (255 - shadow.astype(np.float32)) / 255
-    out = np.empty((*alpha.shape, 4), np.uint8)
-    out[..., 3] = np.rint(total)
-    # The colour is divided by the alpha that is *written*: otherwise a thin shadow under a soft edge is off by a level.
-    share = np.divide(a, out[..., 3], out=np.zeros_like(a), where=out[..., 3] > 0)
-    out[..., :3] = np.rint(np.minimum(colour * share[..., None], 255))
-    return out
+    total = np.rint(255 - (255 - a) * (255 - shadow.astype(np.float32)) / 255)
+    return _straight(colour, np.divide(a, total, out=np.zeros_like(a), where=total > 0), total.astype(np.uint8))
+
+
+def _straight(colour: NDArray[Any], scale: NDArray[np.float32], alpha: U8) -> U8:
+    """RGBA of ``colour`` (H, W, 3) times ``scale`` (H, W), rounded and clipped to 8 bits, and ``alpha`` (H, W)."""
+    rgb = cv2.multiply(np.ascontiguousarray(colour), cv2.merge([scale] * 3), dtype=cv2.CV_8U)
+    return np.asarray(cv2.merge([*cv2.split(rgb), alpha]), np.uint8)
 
 
 def triplet_image(
@@ -195,29 +189,47 @@ def _push_pull(colour: Float, weight: Float) -> Float:
 def resize_rgba(rgba: U8, size: tuple[int, int]) -> U8:
     """Alpha-safe resize of a straight 8-bit (H, W, 4) to ``size`` = (height, width).
 
-    Premultiplied in float, so hidden colour never bleeds into the edge; area averaging where it shrinks, cubic where it
-    grows. Colour is zero where alpha is zero.
+    Premultiplied, so hidden colour never bleeds into the edge; see :func:`resize` for the filter. Colour is zero where
+    alpha is zero.
     """
     _require_shape(rgba, 4, "rgba")
-    work = rgba.astype(np.float32)
-    work[..., :3] *= work[..., 3:] / 255
-    work = resize(work, size)
-    out = np.empty((*size, 4), np.uint8)
-    out[..., 3] = np.rint(np.clip(work[..., 3], 0, 255))
-    # Divided by the alpha before it is clipped and rounded: the cubic's overshoot and the step then cancel.
-    scale = np.divide(255, work[..., 3], out=np.zeros(size, np.float32), where=out[..., 3] > 0)
-    out[..., :3] = np.rint(np.clip(work[..., :3] * scale[..., None], 0, 255))
-    return out
+    return resize_premultiplied(premultiply_exact(rgba), size)
+
+
+def premultiply_exact(rgba: U8) -> NDArray[np.uint16]:
+    """Straight 8-bit (H, W, 4) to premultiplied in units of 1/255 level: C A and 255 A, exact in 16 bits."""
+    work = rgba.astype(np.uint16)
+    work[..., :3] *= work[..., 3:]
+    work[..., 3] *= 255
+    return work
+
+
+def resize_premultiplied(exact: NDArray[np.uint16], size: tuple[int, int]) -> U8:
+    """:func:`resize_rgba` of what :func:`premultiply_exact` gave: straight 8-bit (H, W, 4)."""
+    grows = size[0] > exact.shape[0] or size[1] > exact.shape[1]
+    # Cubic overshoots, which 16 bits would clip for the colour before it is divided by the alpha.
+    work = resize(exact.astype(np.float32) if grows else exact, size)
+    depth = cv2.extractChannel(work, 3)
+    alpha = np.rint(np.clip(depth / np.float32(255), 0, 255)).astype(np.uint8)
+    # Divided by the alpha before it is rounded: the step then cancels.
+    scale = np.divide(255, depth, out=np.zeros(size, np.float32), where=alpha > 0)
+    return _straight(work[..., :3], scale, alpha)
 
 
 def resize(picture: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
-    """Resize an (H, W) or (H, W, C) array to ``size`` = (height, width): area averaging to shrink, cubic to grow.
+    """Resize an (H, W) or (H, W, C) array to ``size`` = (height, width) without aliasing.
 
-    Where one side shrinks and the other grows, the one is averaged before the other is interpolated.
+    To shrink: area averaging by whole factors while a side is at least twice as long as it shall be, then bilinear,
+    which is nearer to Lanczos at these last factors than area averaging, and five times as fast
+    (``benchmarks/RESULTS.md``). To grow: cubic. Where one side shrinks and the other grows, the one shrinks first.
     """
     lesser = min(picture.shape[0], size[0]), min(picture.shape[1], size[1])
+    factors = picture.shape[0] // lesser[0], picture.shape[1] // lesser[1]
+    if max(factors) > 1:
+        whole = max(lesser[0], picture.shape[0] // factors[0]), max(lesser[1], picture.shape[1] // factors[1])
+        picture = cv2.resize(picture, whole[::-1], interpolation=cv2.INTER_AREA)
     if picture.shape[:2] != lesser:
-        picture = cv2.resize(picture, lesser[::-1], interpolation=cv2.INTER_AREA)
+        picture = cv2.resize(picture, lesser[::-1], interpolation=cv2.INTER_LINEAR)
     return picture if lesser == size else cv2.resize(picture, size[::-1], interpolation=cv2.INTER_CUBIC)
 
 

@@ -160,21 +160,20 @@ def contact_line(alpha: U8, box: Box) -> NDArray[np.float64]:
 
 
 def _lower_hull(x: Float, y: Float) -> NDArray[np.float64]:
-    """Lower convex hull (y grows downwards) of points sorted by x, monotone chain, thinned to at most nine vertices."""
-    hull: list[tuple[float, float]] = []
-    for point in zip(x.tolist(), y.tolist(), strict=True):
-        while len(hull) > 1 and _turns_up(hull[-2], hull[-1], point):
-            hull.pop()
-        hull.append(point)
-    chain = np.array(hull if len(hull) > 1 else [hull[0], (hull[0][0] + 1, hull[0][1])], np.float64)
+    """Lower convex hull (y grows downwards) of points sorted by x, first to last, thinned to nine vertices."""
+    points = np.stack([x, y], axis=1).astype(np.float32)
+    if len(points) < 3:
+        return np.array([points[0], points[-1] + (len(points) == 1, 0)], np.float64)
+    hull = cv2.convexHull(points)[:, 0]
+    first, last = points[0], points[-1]
+    chord = first[1] + (hull[:, 0] - first[0]) * (last[1] - first[1]) / (last[0] - first[0])
+    below = hull[hull[:, 1] > chord]
+    below = below[(below[:, 0] > first[0]) & (below[:, 0] < last[0])]
+    chain = np.vstack([first, below[np.argsort(below[:, 0])], last]).astype(np.float64)
     if len(chain) <= 9:
         return chain
     knots = np.linspace(chain[0, 0], chain[-1, 0], 9)
     return np.stack([knots, np.interp(knots, chain[:, 0], chain[:, 1])], axis=1)
-
-
-def _turns_up(a: tuple[float, float], b: tuple[float, float], c: tuple[float, float]) -> bool:
-    return (b[0] - a[0]) * (c[1] - a[1]) - (b[1] - a[1]) * (c[0] - a[0]) >= 0
 
 
 def cast_shadow(alpha: U8, light: Light, *, stance: Stance = "standing") -> NDArray[np.float32]:
@@ -190,12 +189,30 @@ def cast_shadow(alpha: U8, light: Light, *, stance: Stance = "standing") -> NDAr
         itself) and what would fall beside the canvas is cut off.
     """
     box = bounding_box(alpha > 127)
+    out = np.zeros(alpha.shape, np.float32)
     if box is None:
-        return np.zeros(alpha.shape, np.float32)
-    umbra, touch = (_standing if stance == "standing" else _lying)(alpha, box, light)
+        return out
+    reach = _reach(box, light, alpha.shape)
+    part = np.ascontiguousarray(alpha[reach.slices])
+    inner = Box(box.top - reach.top, box.left - reach.left, box.bottom - reach.top, box.right - reach.left)
+    umbra, touch = (_standing if stance == "standing" else _lying)(part, inner, light)
     # Two ways in which ground loses light: the lamp is hidden, and the sky is.
     shade = 1 - (1 - light.strength * umbra) * (1 - light.strength * light.contact * touch)
-    return np.where(alpha == 255, 0, np.clip(shade, 0, MAX_SHADOW)).astype(np.float32)
+    out[reach.slices] = np.where(part == 255, 0, np.clip(shade, 0, MAX_SHADOW))
+    return out
+
+
+def _reach(box: Box, light: Light, shape: tuple[int, ...]) -> Box:
+    """The part of the canvas that a shadow may touch: the object, the throw of its top, and the widest penumbra."""
+    kx, ky = light.slope
+    dx, dy = kx * box.height, (1 - ky) * box.height  # how far the top of the object is moved
+    margin = math.ceil(0.1 * max(box.width, box.height) + light.size * math.hypot(dx, dy, box.height)) + 4
+    left, right = min(box.left, box.left + dx), max(box.right, box.right + dx)
+    bottom = max(box.bottom, box.top + dy)
+    thrown = Box(math.floor(min(box.top, box.top + dy)), math.floor(left), math.ceil(bottom), math.ceil(right))
+    top, left, bottom, right = thrown.grown(margin, shape)
+    # Even edges: at half resolution every scene then falls on the same grid as its mirror image.
+    return Box(top - top % 2, left - left % 2, min(shape[0], bottom + bottom % 2), min(shape[1], right + right % 2))
 
 
 def _standing(alpha: U8, box: Box, light: Light) -> tuple[Float, Float]:
@@ -208,7 +225,11 @@ def _standing(alpha: U8, box: Box, light: Light) -> tuple[Float, Float]:
     reach = Box(*(int(v * scale) for v in box[:2]), *(math.ceil(v * scale) for v in box[2:]))
     umbra = _project(_soften(small, reach, line, light), line, light)
     touch = _touch(small, reach, line)
-    return tuple(cv2.resize(part, alpha.shape[::-1], interpolation=cv2.INTER_LINEAR) for part in (umbra, touch))  # type: ignore[return-value]
+    return _enlarged(umbra, alpha.shape), _enlarged(touch, alpha.shape)
+
+
+def _enlarged(part: Float, shape: tuple[int, ...]) -> Float:
+    return np.asarray(cv2.resize(part, shape[::-1], interpolation=cv2.INTER_LINEAR), np.float32)
 
 
 def _soften(alpha: Float, box: Box, line: Float, light: Light) -> Float:
@@ -287,13 +308,8 @@ def _lying(alpha: U8, box: Box, light: Light) -> tuple[Float, Float]:
     kx, ky = light.slope
     dx, dy = kx * thickness, -ky / FORESHORTENING * thickness
     sigma = max(0.5, light.size * math.hypot(dx, dy, thickness) / 2)
-    margin = math.ceil(max(abs(dx), abs(dy)) + 4 * max(sigma, thickness / 2, 1)) + 1
-    region = box.grown(margin, alpha.shape).slices
-    hard = alpha[region].astype(np.float32) / 255
-    umbra, touch = np.zeros(alpha.shape, np.float32), np.zeros(alpha.shape, np.float32)
-    umbra[region] = _blurred(_extruded(hard, dx, dy), sigma)
-    touch[region] = _blurred(hard, max(1.0, thickness / 2))
-    return umbra, touch
+    hard = alpha.astype(np.float32) / 255
+    return _blurred(_extruded(hard, dx, dy), sigma), _blurred(hard, max(1.0, thickness / 2))
 
 
 def _extruded(hard: Float, dx: float, dy: float) -> Float:

@@ -146,7 +146,9 @@ def test_the_lock_gives_the_recipe_back(tiny_build: Path):
     assert lock["fingerprint"] == recipe.fingerprint
     assert hashlib.sha256(json.dumps(lock["recipe"], sort_keys=True).encode()).hexdigest() == recipe.fingerprint
     assert lock["recipe"].pop("algorithm") == recipe.table()["algorithm"]
-    assert schema.parse(Recipe, lock["recipe"], "lock") == recipe
+    again = schema.parse(Recipe, lock["recipe"], "lock")
+    assert again == recipe
+    assert again.fingerprint == recipe.fingerprint
     assert lock["libraries"].keys() >= {"numpy", "pillow"}
 
 
