@@ -45,9 +45,6 @@ def main() -> None:
             raise
         print(f"layerkit: {error}", file=sys.stderr)
         sys.exit(error.exit_status)
-    except KeyboardInterrupt:
-        print("layerkit: interrupted; what was finished is kept, run the same command again to go on", file=sys.stderr)
-        sys.exit(1)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader left; closing must not fail again
         sys.exit(1)
@@ -123,7 +120,8 @@ def build_triplets(
     except KeyboardInterrupt:
         if not dry_run:
             _print_funnel(funnel_of(BuildFolder(options.out), loaded), options.out)
-        raise
+        print("layerkit: interrupted; what was finished is kept, run the same command again to go on", file=sys.stderr)
+        raise typer.Exit(1) from None
     if as_json:
         print(json.dumps(asdict(result), indent=1))
     elif dry_run:

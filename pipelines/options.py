@@ -4,7 +4,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ..manifests.errors import UsageError
 from .cache import default_folder
+from .launch import LAUNCHERS
 from .plan import Part
 
 
@@ -31,6 +33,10 @@ class BuildOptions:
     overwrite: bool = False
     cache: Path = field(default_factory=default_folder)
     weights: Path | None = None
+
+    def __post_init__(self) -> None:
+        if self.launcher not in LAUNCHERS:
+            raise UsageError(f"--launcher: expected one of {', '.join(LAUNCHERS)}, got {self.launcher!r}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..manifests.entry import Entry
-from ..manifests.errors import RunError
+from ..manifests.errors import BadImage, RunError
 from ..toolkit import compose, images, similarity
 from ..toolkit.saliency import SaliencyModel
 from .cache import Cache
@@ -164,7 +164,10 @@ class Pixels:
         return pixels
 
     def _load_file(self, row: Prepared) -> U8:
-        data = images.read_bytes(Path(row.path))
+        try:
+            data = images.read_bytes(Path(row.path))
+        except BadImage as error:
+            raise RunError(f"{error.detail}; put it back or start anew with --overwrite") from error
         if hashlib.sha256(data).hexdigest() != row.sha256:
             raise RunError(f"{row.path} changed since this build was begun; put it back or start anew with --overwrite")
         return images.decode(data)

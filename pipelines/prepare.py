@@ -24,7 +24,7 @@ from .recipe import CutOptions, Mix, Recipe
 
 U8 = NDArray[np.uint8]
 
-_STEP = 2  # raised when a change here makes other pixels of the same input
+_STEP = 3  # raised when a change here makes other pixels of the same input
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,7 +125,7 @@ class Preparation:
 
     def _cached(self, blank: Prepared, entry: Entry, seed: Seed | None, data: bytes, make: Any) -> Prepared:
         """Run ``make`` or take its outcome from the cache; a drop is an outcome too."""
-        models = self._models(make)
+        models = self._models(make, seed)
         parameters = {
             "version": _STEP,
             "seeds": [asdict(s) for s in ([seed] if seed else entry.seeds)],
@@ -150,16 +150,18 @@ class Preparation:
             pictures, facts = {}, {"drop": asdict(Drop(error.reason, detail=error.detail))}
         return {**{f"{n}.png": images.encode_png(p) for n, p in pictures.items()}, "json": json.dumps(facts).encode()}
 
-    def _models(self, make: Any) -> dict[str, str]:
+    def _models(self, make: Any, seed: Seed | None) -> dict[str, str]:
+        """What ``make`` runs; part of the bundle's key, so another revision makes another bundle."""
         options = self.mix.cut
         if make is _rgba_asset:
             return {}
-        models = {"segmentation": _version("grabcut", "opencv-python-headless"), "matting": _matting_version(options)}
+        models = {"segmentation": _version(seed.method if seed else "grabcut", "opencv-python-headless")}
         if make is not _cleared:
+            models["matting"] = _matting_version(options)
             models["foreground_colour"] = _version("multi-level", "pymatting")
         if make is not _photo_asset:
             models["inpainting"] = model_name(_inpainter(options.inpainting, self.weights))
-        if make is _cut:
+        if make is _cut or (seed is None and make is _photo_asset):
             models["saliency"] = model_name(saliency_model(options.saliency, self.weights))
         return models
 
@@ -201,7 +203,10 @@ class _Photo:
         radius = max(3, round(self.options.dilate * min(picture.shape[:2]) / 512))
         hole = inpaint.dilated(mask, radius)
         model = _inpainter(self.options.inpainting, self.preparation.weights)
-        return inpaint.inpaint(model, picture, hole, seed=self.preparation.recipe.seed), hole
+        seed = int(
+            hashlib.sha256(self.data).hexdigest()[:8], 16
+        )  # of the picture, so that every recipe shares the result
+        return inpaint.inpaint(model, picture, hole, seed=seed), hole
 
 
 def _rgba_asset(photo: _Photo) -> tuple[dict[str, U8], dict[str, Any]]:
