@@ -34,7 +34,11 @@ def parse(cls: type[T], table: Mapping[str, Any], where: str) -> T:
     for name, field in known.items():
         if name not in table and field.default is MISSING and field.default_factory is MISSING:
             raise UsageError(f"{where}: the key {name!r} is missing; add {name} = …")
-    return cls(**{key: _value(hints[key], value, f"{where}.{key}") for key, value in table.items()})
+    values = {key: _value(hints[key], value, f"{where}.{key}") for key, value in table.items()}
+    try:
+        return cls(**values)
+    except UsageError as error:
+        raise UsageError(f"{where}: {error}") from error
 
 
 def _value(kind: Any, value: Any, where: str) -> Any:

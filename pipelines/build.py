@@ -7,7 +7,7 @@ from dataclasses import asdict, replace
 from importlib.metadata import version
 from typing import Any
 
-from ..manifests.errors import UsageError
+from ..manifests.errors import RunError, UsageError
 from . import launch
 from .fill import fill_pools
 from .finish import finish, is_finished
@@ -37,16 +37,29 @@ def build(recipe: Recipe, options: BuildOptions, report: Report) -> Funnel:
         RunError: the disk is full, a worker died, or another build works here.
     """
     folder = open_folder(recipe, options)
-    with folder.lock(str(options.part), whole=options.part.of == 1):
-        _claim(folder, recipe)
-        fill_pools(folder, recipe, options, report)
-        shards = [shard for shard in plan(recipe) if options.part.holds(shard)]
-        began = time.perf_counter()
-        built = sum(commit.kept for commit in build_shards(folder, recipe, options, shards, report))
-        seconds = time.perf_counter() - began if built else 0.0
-        funnel = replace(funnel_of(folder, recipe), built=built, seconds=seconds)
-        if funnel.shards_missing == 0 and (built or not is_finished(folder)):
-            finish(folder, recipe, asdict(funnel))
+    try:
+        with (
+            folder.lock(str(options.part), whole=options.part.of == 1),
+            launch.session(options.launcher, options.workers),
+        ):
+            _claim(folder, recipe)
+            fill_pools(folder, recipe, options, report)
+            return _build_and_finish(folder, recipe, options, report)
+    except OSError as error:
+        raise RunError(
+            f"cannot write {error.filename or folder.root}: {error.strerror or error}; "
+            "what was finished is kept: make room and run the same command again"
+        ) from error
+
+
+def _build_and_finish(folder: BuildFolder, recipe: Recipe, options: BuildOptions, report: Report) -> Funnel:
+    shards = [shard for shard in plan(recipe) if options.part.holds(shard)]
+    began = time.perf_counter()
+    built = sum(commit.kept for commit in build_shards(folder, recipe, options, shards, report))
+    seconds = time.perf_counter() - began if built else 0.0
+    funnel = replace(funnel_of(folder, recipe), built=built, seconds=seconds)
+    if funnel.shards_missing == 0 and (built or not is_finished(folder)):
+        finish(folder, recipe, asdict(funnel))
     return funnel
 
 
@@ -73,8 +86,9 @@ def _delete_build(folder: BuildFolder) -> None:
     with folder.lock("overwrite", whole=True):
         for name in ("README.md", "croissant.json", "index.json"):
             (folder.root / name).unlink(missing_ok=True)
-        for path in (folder.data, folder.manifests, folder.root / "card", folder.state):
-            shutil.rmtree(path, ignore_errors=True)
+        kept = set(folder.state.glob("lock*"))  # this run holds them, and another may wait for them
+        for path in {folder.data, folder.manifests, folder.root / "card", *folder.state.iterdir()} - kept:
+            shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
 
 
 def _claim(folder: BuildFolder, recipe: Recipe) -> None:

@@ -15,6 +15,8 @@ from typing import Any
 from ..manifests.errors import ShardError
 from ..toolkit.shards import TarWriter, read_members
 
+_DIGEST = "sha256"  # the last member of a bundle
+
 
 def default_folder() -> Path:
     """``LAYERKIT_CACHE``, or the user's cache folder."""
@@ -30,6 +32,10 @@ def bundle_key(input_sha256: str, step: str, parameters: Mapping[str, Any]) -> s
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+def _digest(bundle: Mapping[str, bytes]) -> bytes:
+    return hashlib.sha256(b"".join(bundle.values())).hexdigest().encode()
+
+
 class Cache:
     """Bundles in a folder; safe for many processes at once, for a bundle is renamed into place whole."""
 
@@ -43,9 +49,10 @@ class Cache:
     def get(self, key: str) -> dict[str, bytes] | None:
         """The bundle, or None where it is absent or broken."""
         try:
-            return dict(read_members(self.path(key)))
+            bundle = dict(read_members(self.path(key)))
         except (FileNotFoundError, ShardError):
             return None
+        return bundle if bundle.pop(_DIGEST, b"") == _digest(bundle) else None
 
     def put(self, key: str, bundle: Mapping[str, bytes]) -> None:
         """Store a bundle.
@@ -58,7 +65,7 @@ class Cache:
         partial = final.with_name(f".{uuid.uuid4().hex}")
         try:
             with TarWriter(partial) as tar:
-                for name, data in bundle.items():
+                for name, data in {**bundle, _DIGEST: _digest(bundle)}.items():
                     tar.write_member(name, data)
                 tar.close()
             partial.replace(final)

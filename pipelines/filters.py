@@ -67,7 +67,7 @@ class Limits:
         for name in SCORES:
             low, high = getattr(self, name)
             if not low <= high:
-                raise UsageError(f"filters.{name}: expected [lowest, highest], got [{low}, {high}]")
+                raise UsageError(f"{name}: expected [lowest, highest], got [{low}, {high}]")
 
 
 SCORES = tuple(field.name for field in fields(Limits) if field.name != "near_duplicate")

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from itertools import islice
 from typing import Any, TypeVar
 
@@ -36,6 +37,31 @@ def run(launcher: str, function: Callable[[Item], Result], items: Iterable[Item]
     if launcher not in LAUNCHERS:
         raise UsageError(f"--launcher: expected one of {', '.join(LAUNCHERS)}, got {launcher!r}")
     return LAUNCHERS[launcher](function, items, workers)
+
+
+@contextmanager
+def session(launcher: str, workers: int) -> Iterator[None]:
+    """Keep what a launcher starts (a Ray runtime, unless one is up) for several :func:`run`; nothing for ``local``.
+
+    Raises:
+        UsageError: Ray is not installed.
+    """
+    if launcher != "ray":
+        yield
+        return
+    try:
+        import ray
+    except ImportError as error:
+        raise UsageError("--launcher ray: Ray is not installed; install layerkit[ray]") from error
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # a build tells nobody that it runs
+    if ray.is_initialized():
+        yield
+        return
+    ray.init(num_cpus=workers, include_dashboard=False, log_to_driver=False, configure_logging=False)
+    try:
+        yield
+    finally:
+        ray.shutdown()
 
 
 def _local(function: Callable[[Any], Any], items: Iterable[Any], workers: int) -> Iterator[Any]:
@@ -99,15 +125,15 @@ def one_thread() -> None:
 
 
 def _ray(function: Callable[[Any], Any], items: Iterable[Any], workers: int) -> Iterator[Any]:
-    try:
-        import ray
-    except ImportError as error:
-        raise UsageError("--launcher ray: Ray is not installed; install layerkit[ray]") from error
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # a build tells nobody that it runs
-    owns = not ray.is_initialized()
-    if owns:
-        ray.init(num_cpus=workers, include_dashboard=False, log_to_driver=False, configure_logging=False)
+    with session("ray", workers):
+        yield from _ray_tasks(function, items, workers)
+
+
+def _ray_tasks(function: Callable[[Any], Any], items: Iterable[Any], workers: int) -> Iterator[Any]:
+    import ray
+
     remote = ray.remote(num_cpus=1, max_retries=3)(_with_one_thread)
+    pending: list[Any] = []
     try:
         source = iter(items)
         pending = [remote.remote(function, item) for item in islice(source, 2 * workers)]
@@ -120,8 +146,8 @@ def _ray(function: Callable[[Any], Any], items: Iterable[Any], workers: int) -> 
     except ray.exceptions.RayError as error:
         raise RunError(f"Ray gave up: {error}; what was finished is kept: run the same command again") from error
     finally:
-        if owns:
-            ray.shutdown()
+        for task in pending:  # after an error or an interrupt nobody waits for them
+            ray.cancel(task, force=True)
 
 
 def _with_one_thread(function: Callable[[Any], Any], item: Any) -> Any:

@@ -193,16 +193,12 @@ def load(recipe: str, overrides: Mapping[str, Any]) -> Recipe:
     table = {"name": path.stem, **_unlocked(recipes.load_table(path), path)}
     table |= {key: value for key, value in overrides.items() if value is not None}
     defaults = table.pop("filters", {})
-    schema.parse(Limits, defaults, f"{path}: filters")  # so that an error names this table, not a mix
+    schema.parse(Limits, defaults, f"{path}: recipe.filters")  # so that an error names this table, not a mix
     mixes = table.get("mix")
     if not isinstance(mixes, list) or not all(isinstance(mix, Mapping) for mix in mixes) or not mixes:
         raise UsageError(f"{path}: expected at least one [[mix]] table, got {mixes!r}")
     table["mix"] = [{**mix, "filters": {**defaults, **mix.get("filters", {})}} for mix in mixes]
-    try:
-        return schema.parse(Recipe, table, str(path))
-    except UsageError as error:
-        named = str(error) if str(path) in str(error) else f"{path}: {error}"
-        raise UsageError(named) from error
+    return schema.parse(Recipe, table, f"{path}: recipe")
 
 
 def _unlocked(table: dict[str, Any], path: Path) -> dict[str, Any]:

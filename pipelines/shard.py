@@ -2,6 +2,7 @@
 
 import json
 import time
+import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
@@ -66,7 +67,8 @@ class ShardJob:
             RunError: the disk is full or cannot be written; nothing half-made stays.
         """
         folder = BuildFolder(self.root)
-        tar = folder.state / TMP / f"{shard.index:06d}.tar"
+        # A name of its own: a killed run's orphan, or a task that Ray started twice, may still write the same shard.
+        tar = folder.state / TMP / f"{shard.index:06d}.{uuid.uuid4().hex}.tar"
         try:
             return self._build(shard, folder, tar)
         except OSError as error:
@@ -111,7 +113,7 @@ class ShardJob:
     def outcomes(self, shard: Shard) -> Iterator[Kept | Refused]:
         """For each slot the refused candidates, then the one that was kept, if any."""
         mix = next(mix for mix in self.recipe.mix if mix.name == shard.mix)
-        stock = _stock(self.root, mix, self.cache, self.weights)
+        stock = _stock(self.root, mix, self.cache, self.weights, _stamp(self.root, mix))
         for slot in range(shard.first, shard.first + shard.count):
             for attempt in range(self.recipe.attempts):
                 rng = generator(self.fingerprint, slot, attempt)
@@ -161,10 +163,18 @@ class ShardJob:
 
 
 @lru_cache(maxsize=8)
-def _stock(root: Path, mix: Mix, cache: Path, weights: Path | None) -> Stock:
-    folder = BuildFolder(root).state / POOLS
-    pools = {use: Pool(folder / f"{mix.name}-{use}.arrow") for use in mix.pools}
+def _stock(root: Path, mix: Mix, cache: Path, weights: Path | None, stamp: tuple[int, ...]) -> Stock:
+    """The stock of a mix, kept while its pools are the files that ``stamp`` says."""
+    pools = {use: Pool(path) for use, path in _pool_paths(root, mix).items()}
     return Stock(pools, Pixels(Cache(cache)), saliency_model(mix.cut.saliency, weights))
+
+
+def _pool_paths(root: Path, mix: Mix) -> dict[str, Path]:
+    return {use: BuildFolder(root).state / POOLS / f"{mix.name}-{use}.arrow" for use in mix.pools}
+
+
+def _stamp(root: Path, mix: Mix) -> tuple[int, ...]:
+    return tuple(path.stat().st_mtime_ns for path in _pool_paths(root, mix).values())
 
 
 def _check(tar: Path, keys: list[str]) -> None:

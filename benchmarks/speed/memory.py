@@ -3,7 +3,8 @@
     python benchmarks/speed/memory.py --count 2000 --count 20000 --out FOLDER
 
 Every build is a process of its own (``layerkit build-triplets`` of the paste recipe of ``inputs.py``), sampled ten
-times a second with all its workers; then ``layerkit verify`` reads everything back. FOLDER needs about 0.7 MB a triplet.
+times a second with all its workers; then ``layerkit verify`` reads everything back. FOLDER needs about
+0.7 MB a triplet.
 """
 
 import argparse

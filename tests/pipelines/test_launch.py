@@ -17,7 +17,9 @@ from layerkit.pipelines import launch
 @pytest.fixture
 def jobs(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """The functions to run, importable by the workers too."""
-    monkeypatch.syspath_prepend(Path(__file__).parent)
+    here = str(Path(__file__).parent)
+    monkeypatch.syspath_prepend(here)
+    monkeypatch.setenv("PYTHONPATH", here, prepend=os.pathsep)  # what Ray's workers look at
     return __import__("launched_jobs")
 
 
