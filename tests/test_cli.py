@@ -1,0 +1,122 @@
+"""The door: exit status, what goes to which stream, and JSON."""
+
+import json
+
+import pytest
+
+from layerkit import cli
+
+
+@pytest.fixture
+def layerkit(monkeypatch, capsys):
+    """Run a command line; its exit status, standard output and standard error."""
+
+    def run(*arguments):
+        monkeypatch.setattr("sys.argv", ["layerkit", *map(str, arguments)])
+        status = 0
+        try:
+            cli.main()
+        except SystemExit as end:
+            status = end.code or 0
+        captured = capsys.readouterr()
+        return status, captured.out, captured.err
+
+    return run
+
+
+TINY = ("--count", 4, "--size", 64, "--shard-size", 2, "--workers", 1)
+
+
+def test_build_and_verify_and_build_again(layerkit, tmp_path):
+    out = tmp_path / "build"
+    status, printed, progress = layerkit("build-triplets", "demo", "--out", out, *TINY)
+    assert status == 0
+    assert "4 kept of 4 wanted" in printed
+    assert str(out / "README.md") in printed
+    assert "build" in progress
+    assert layerkit("verify", out, "--workers", 1)[:2] == (0, f"{out}: sound\n")
+    status, printed, _ = layerkit("build-triplets", "demo", "--out", out, *TINY, "--json")
+    funnel = json.loads(printed)
+    assert (status, funnel["kept"], funnel["built"], funnel["shards_missing"]) == (0, 4, 0, 0)
+
+
+def test_faults_are_named_on_standard_output_and_exit_1(layerkit, tmp_path):
+    out = tmp_path / "build"
+    layerkit("build-triplets", "demo", "--out", out, *TINY)
+    tar = next((out / "data").iterdir())
+    tar.unlink()
+    status, printed, _ = layerkit("verify", out, "--workers", 1)
+    assert status == 1
+    assert tar.name in printed
+    status, printed, _ = layerkit("verify", out, "--workers", 1, "--json")
+    assert status == 1
+    assert any(tar.name in fault["file"] for fault in json.loads(printed)["faults"])
+
+
+def test_a_dry_run_estimates_and_leaves_out_alone(layerkit, tmp_path):
+    out = tmp_path / "build"
+    status, printed, _ = layerkit("build-triplets", "--dry-run", "--out", out, *TINY)
+    assert status == 0
+    assert "paste: 3 triplets" in printed
+    assert not out.exists()
+    status, printed, _ = layerkit("build-triplets", "--dry-run", *TINY, "--json")
+    estimate = json.loads(printed)
+    assert {mix["mix"]: mix["triplets"] for mix in estimate["mixes"]} == {"paste": 3, "cut": 1}
+    assert 0 < estimate["gigabytes"] < 0.01
+    assert estimate["shards"] == 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("build-triplets", "demo"), "--out: expected the folder to build in"),
+        (("build-triplets", "none", "--out", "x"), "recipe: expected one of demo"),
+        (("build-triplets", "--out", "x", "--root", "photos"), "--root: expected NAME=DIR"),
+        (("build-triplets", "--out", "x", "--root", "phots=x"), "source: expected one of embedded"),
+        (("build-triplets", "--out", "x", "--part", "0/3"), "--part: expected I/N with 1 <= I <= N, got 0/3"),
+        (("build-triplets", "--out", "x", "--part", "one"), "--part: expected I/N such as 3/16, got 'one'"),
+        (("build-triplets", "--out", "x", "--launcher", "spark"), "--launcher: expected one of local, ray"),
+        (("build-triplets", "--out", "x", "--workers", "0"), "--workers: expected 1 or more, got 0"),
+        (("build-triplets", "--out", "x", "--allow-licence", "free"), "--allow-licence: expected a class"),
+        (("verify", "x"), "expected a build folder, got"),
+        (("ls", "models"), "ls: expected one of recipes, sources, weights, got 'models'"),
+    ],
+)
+def test_wrong_usage_is_one_line_on_standard_error_and_exit_2(layerkit, monkeypatch, tmp_path, arguments, said):
+    monkeypatch.chdir(tmp_path)
+    status, printed, complaint = layerkit(*arguments)
+    assert (status, printed) == (2, "")
+    line = complaint.strip().splitlines()[-1]
+    assert line.startswith("layerkit: ")
+    assert said in line
+    assert "Traceback" not in complaint
+    assert not (tmp_path / "x").exists()
+
+
+def test_debug_shows_the_traceback(layerkit):
+    with pytest.raises(cli.UsageError):
+        layerkit("--debug", "ls", "nothing")
+
+
+@pytest.mark.parametrize("table", ["recipes", "sources", "weights"])
+def test_ls_prints_a_table_or_json(layerkit, table):
+    status, printed, _ = layerkit("ls", table)
+    rows = json.loads(layerkit("ls", table, "--json")[1])
+    assert status == 0
+    assert all(row["name"] in printed for row in rows)
+    assert len(printed.splitlines()) == len(rows) + 1
+
+
+def test_the_slice_of_a_slurm_array_is_read_from_the_environment(layerkit, monkeypatch, tmp_path):
+    for name, value in (("ID", "7"), ("MIN", "6"), ("COUNT", "2")):
+        monkeypatch.setenv(f"SLURM_ARRAY_TASK_{name}", value)
+    status, printed, _ = layerkit("build-triplets", "demo", "--out", tmp_path / "b", *TINY)
+    assert status == 0
+    assert "the run that ends last writes card and manifests" in printed
+    assert [tar.name for tar in (tmp_path / "b" / "data").iterdir()] == ["train-paste-000001.tar"]
+
+
+def test_version_is_the_packages(layerkit):
+    import layerkit as package
+
+    assert layerkit("--version")[1].strip() == package.__version__
