@@ -34,7 +34,7 @@ def fill_pools(folder: BuildFolder, recipe: Recipe, options: BuildOptions, repor
             if not path.exists():
                 rows = list(_prepared(recipe, mix, use, source, options, report))  # type: ignore[arg-type]
                 rows = without_near_duplicates(rows, mix.filters.near_duplicate)
-                _write_outcome(path, rows, f"{mix.name}: {use} from {source!r}")
+                _write_outcome(path, rows, f"mix {mix.name!r}: {use} from {source!r}")
 
 
 def _prepared(

@@ -9,6 +9,8 @@ from .plan import plan
 from .pools import Pool
 from .recipe import Recipe
 
+_PLURAL = {"foreground": "foregrounds", "background": "backgrounds", "cut": "photographs"}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Funnel:
@@ -19,7 +21,7 @@ class Funnel:
         kept: triplets in finished shards.
         candidates: drawn for them.
         dropped: reason to number, of samples.
-        sources_kept: mix and use to usable pictures and objects.
+        sources_kept: usable pictures and objects of each pool, such as ``paste foregrounds``.
         sources_dropped: reason to number, of pictures and objects.
         bytes: of all tars.
         shards: finished.
@@ -78,7 +80,7 @@ def _source_counts(folder: BuildFolder, recipe: Recipe) -> tuple[dict[str, int],
         for use in mix.pools:
             path = folder.state / POOLS / f"{mix.name}-{use}.arrow"
             if path.exists():
-                kept[f"{mix.name} {use}"] = len(Pool(path))
+                kept[f"{mix.name} {_PLURAL[use]}"] = len(Pool(path))
                 rejects = path.with_suffix(".rejects.jsonl").read_text().splitlines()
                 dropped.update(json.loads(line)["drop"]["reason"] for line in rejects)
     return kept, dict(sorted(dropped.items()))

@@ -75,5 +75,5 @@ def test_all_scores_have_every_name_in_one_order():
 
 @pytest.mark.parametrize("wrong", [(1, 0), (math.nan, 1), (0, math.nan)])
 def test_limits_that_keep_nothing_are_refused(wrong: tuple[float, float]):
-    with pytest.raises(UsageError, match=r"filters\.haze: expected \[lowest, highest\]"):
+    with pytest.raises(UsageError, match=r"^haze: expected \[lowest, highest\]"):
         Limits(haze=wrong)
