@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-Use = Literal["foreground", "background", "cut"]
-Kind = Literal["photo", "rgba"]
+Use = Literal["foreground", "background", "cut", "layers"]
+Kind = Literal["photo", "rgba", "layers"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -15,23 +15,27 @@ class Seed:
 
     Attributes:
         id: the object's name within its entry; empty where the entry has one object.
-        box: left, top, width, height in px.
-        method: see :func:`layerkit.toolkit.cutout.object_mask`.
+        box: left, top, width, height in px of the upright picture; not looked at where ``mask`` is given.
+        method: see :func:`layerkit.toolkit.cutout.object_mask`; ``mask`` takes ``mask`` as it is.
         stance: ``standing`` on its lower edge or ``lying``, seen from above.
         caption: what it is.
         outlines: polygons, each flat x, y, x, y … in px.
         holes: polygons of what can be seen through it.
+        mask: file of a mask of the whole picture, bright = object; another size is resized by nearest.
         uses: what this object may serve for.
+        drop: why the source's own flags rule it out, in snake_case (``occluded``); such a seed becomes a reject row.
     """
 
     id: str = ""
-    box: tuple[int, int, int, int]
-    method: Literal["grabcut", "threshold", "outline"] = "grabcut"
+    box: tuple[int, int, int, int] = (0, 0, 0, 0)
+    method: Literal["grabcut", "threshold", "outline", "mask"] = "grabcut"
     stance: Literal["standing", "lying"] = "standing"
     caption: str = ""
     outlines: tuple[tuple[float, ...], ...] = ()
     holes: tuple[tuple[float, ...], ...] = ()
+    mask: Path | None = None
     uses: tuple[Use, ...] = ("foreground", "cut")
+    drop: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,8 +45,11 @@ class Entry:
     Attributes:
         source: name of the source.
         id: unique within the source.
-        path: the file.
-        kind: ``photo``, or ``rgba`` for a cut-out with straight alpha.
+        path: the file; a tar where ``span`` says which bytes of it are the picture.
+        span: offset and length of the picture in ``path``, or None for the whole file.
+        base: a second file that the first needs, such as the photograph under a MULAN annotation.
+        rotation: degrees by which the picture is turned counter-clockwise to stand upright, beside its EXIF orientation.
+        kind: ``photo``, ``rgba`` for a cut-out with straight alpha, or ``layers`` for a picture already in layers.
         uses: what the picture may serve for.
         licence: identifier of :data:`layerkit.manifests.licences.LICENCES`.
         author: as the source gives it.
@@ -50,11 +57,16 @@ class Entry:
         caption: text of the picture.
         ground: share of the picture's height above which no object can stand: 0 for a surface seen from above.
         seeds: its objects, where the source knows them; without, saliency proposes one.
+        drop: why the source itself cannot offer it (``missing_base_image``), with a colon and detail where there is
+            more to say; such an entry becomes a reject row and is not read.
     """
 
     source: str
     id: str
     path: Path
+    span: tuple[int, int] | None = None
+    base: Path | None = None
+    rotation: int = 0
     kind: Kind = "photo"
     uses: tuple[Use, ...] = ("foreground", "background", "cut")
     licence: str = "unknown"
@@ -63,6 +75,7 @@ class Entry:
     caption: str = ""
     ground: float = 0.5
     seeds: tuple[Seed, ...] = ()
+    drop: str = ""
 
 
 def slug(text: str, length: int = 32) -> str:
