@@ -18,6 +18,7 @@ import typer
 from .manifests.errors import LayerkitError, UsageError
 
 if TYPE_CHECKING:
+    from .pipelines.fetch import FetchReport
     from .pipelines.funnel import Funnel
     from .pipelines.options import Progress
     from .pipelines.pilot import Pilot
@@ -156,58 +157,50 @@ def verify(
         raise typer.Exit(1)
 
 
+@app.command()
+def fetch(
+    name: Annotated[str, typer.Argument(help="openimages, mulan, rorem, rord, desobav2, places2 or misato.")],
+    to: Annotated[Path | None, typer.Option(help="The folder to download into; run again to go on.")] = None,
+    split: Annotated[str, typer.Option(help="Of Open Images: train, validation or test.")] = "validation",
+    classes: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="Of Open Images: pictures with a box of this class.")
+    ] = None,
+    count: Annotated[int | None, typer.Option(help="Of Open Images: this many pictures; default: all.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Download a data set, resumed and checked; for a gated one, print the steps."""
+    if to is None:
+        raise UsageError("--to: expected the folder to download into, got nothing; add --to DIR")
+    from .pipelines.fetch import fetch as download
+
+    try:
+        with _progress() as report:
+            result = download(name, to, split=split, classes=classes or (), count=count, report=report)
+    except KeyboardInterrupt:
+        print("layerkit: interrupted; what came is kept, run the same command again to go on", file=sys.stderr)
+        raise typer.Exit(1) from None
+    if as_json:
+        print(json.dumps(asdict(result), indent=1))
+    else:
+        _print_fetch(result)
+    if result.failed:
+        raise typer.Exit(1)
+
+
 @app.command("ls")
 def list_table(
     table: Annotated[str, typer.Argument(help="recipes, sources or weights.")], as_json: Json = False
 ) -> None:
     """List what there is."""
-    tables: dict[str, Callable[[], list[dict[str, str]]]] = {
-        "recipes": _recipe_rows,
-        "sources": _source_rows,
-        "weights": _weight_rows,
-    }
-    if table not in tables:
-        raise UsageError(f"ls: expected one of {', '.join(tables)}, got {table!r}")
-    rows = tables[table]()
+    from .manifests.listing import TABLES
+
+    if table not in TABLES:
+        raise UsageError(f"ls: expected one of {', '.join(TABLES)}, got {table!r}")
+    rows = TABLES[table]()
     if as_json:
         print(json.dumps(rows, indent=1))
     else:
         _print_table(rows)
-
-
-def _recipe_rows() -> list[dict[str, str]]:
-    from .manifests.recipes import load_table, shipped
-
-    rows = []
-    for name, path in shipped().items():
-        mixes = load_table(path)["mix"]
-        routes = ", ".join(f"{mix['name']} ({mix['route']})" for mix in mixes)
-        rows.append({"name": name, "triplets": str(load_table(path)["count"]), "mixes": routes})
-    return rows
-
-
-def _source_rows() -> list[dict[str, str]]:
-    from .manifests.sources import SOURCES
-
-    return [
-        {"name": name, "needs": f"--root {name}=DIR" if source.needs_root else "nothing", "about": source.about}
-        for name, source in SOURCES.items()
-    ]
-
-
-def _weight_rows() -> list[dict[str, str]]:
-    from .manifests.weights import WEIGHTS
-
-    return [
-        {
-            "name": row.name,
-            "repository": row.repo or ", ".join(row.files),
-            "revision": row.revision,
-            "licence": row.licence,
-            "MB": str(row.size_mb),
-        }
-        for row in WEIGHTS.values()
-    ]
 
 
 def _print_table(rows: list[dict[str, str]]) -> None:
@@ -280,6 +273,18 @@ def _print_funnel(funnel: "Funnel", out: Path) -> None:
 
 def _counts(table: dict[str, int]) -> str:
     return ", ".join(f"{number} {name}" for name, number in table.items()) or "none"
+
+
+def _print_fetch(result: "FetchReport") -> None:
+    print(f"licence   {result.licence}")
+    if result.fetched or result.present:
+        print(
+            f"files     {result.fetched} came ({result.bytes / 1e6:.1f} MB), {result.present} were there: {result.to}"
+        )
+    for row in result.missing:
+        print(f"missing   {row.file}: {row.reason}, {row.detail}")
+    for number, step in enumerate(result.steps, 1):
+        print(f"step {number:<4} {step}")
 
 
 def _print_pilot(estimate: "Pilot", workers: int) -> None:

@@ -48,7 +48,7 @@ class Entry:
         path: the file; a tar where ``span`` says which bytes of it are the picture.
         span: offset and length of the picture in ``path``, or None for the whole file.
         base: a second file that the first needs, such as the photograph under a MULAN annotation.
-        rotation: degrees by which the picture is turned counter-clockwise to stand upright, beside its EXIF orientation.
+        rotation: degrees by which the decoded picture is turned counter-clockwise to stand upright: 0, 90, 180 or 270.
         kind: ``photo``, ``rgba`` for a cut-out with straight alpha, or ``layers`` for a picture already in layers.
         uses: what the picture may serve for.
         licence: identifier of :data:`layerkit.manifests.licences.LICENCES`.

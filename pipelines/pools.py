@@ -16,6 +16,7 @@ from ..manifests.entry import Entry
 from ..manifests.errors import BadImage, RunError
 from ..toolkit import compose, images, similarity
 from ..toolkit.saliency import SaliencyModel
+from .assets import upright
 from .cache import Cache
 from .filters import Drop
 from .ledger import write_atomically
@@ -165,12 +166,12 @@ class Pixels:
 
     def _load_file(self, row: Prepared) -> U8:
         try:
-            data = images.read_bytes(Path(row.path))
+            data = images.read_bytes(Path(row.path), row.span)
         except BadImage as error:
             raise RunError(f"{error.detail}; put it back or start anew with --overwrite") from error
         if hashlib.sha256(data).hexdigest() != row.sha256:
             raise RunError(f"{row.path} changed since this build was begun; put it back or start anew with --overwrite")
-        return images.decode(data)
+        return upright(images.decode(data), row.rotation)
 
 
 def _bytes_of(pixels: dict[str, NDArray[Any]]) -> int:

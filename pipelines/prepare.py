@@ -1,30 +1,25 @@
-"""Prepare what a source yields, once: cut-outs as RGBA assets, photographs taken apart, backgrounds measured.
+"""Prepare what a source yields, once: every outcome is a row, kept or dropped with its reason.
 
-Every outcome is a row, kept or dropped with its reason. Pixels go into the cache; rows carry the bundle's key.
+Pixels go into the cache; rows carry the bundle's key.
 """
 
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
-from functools import lru_cache
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from ..manifests.entry import Entry, Seed, Use
 from ..manifests.errors import BadImage
 from ..manifests.licences import allowed
-from ..toolkit import compose, cutout, images, inpaint, matte, quality, saliency, similarity
+from ..toolkit import images, quality
+from .assets import Maker, Photo, cleared, facts, photo_asset, rgba_asset, taken_apart, upright
 from .cache import Cache, bundle_key
-from .filters import Drop, all_scores, judge
-from .recipe import CutOptions, Mix, Recipe
+from .filters import Drop, judge
+from .loaders import algorithm_name, inpainter, model_name, saliency_model
+from .recipe import Mix, Recipe
 
-U8 = NDArray[np.uint8]
-
-_STEP = 3  # raised when a change here makes other pixels of the same input
+_STEP = 3  # raised when a change here or in assets makes other pixels of the same input
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +31,8 @@ class Prepared:
         id: entry's id, and the object's where it has several.
         group: the entry's id: things of one group show the same photograph.
         source, path, licence, author, url, sha256: where it comes from.
+        offset, length: the bytes of ``path`` that are the picture; length 0 is all of them.
+        rotation: see :class:`~layerkit.manifests.entry.Entry`.
         caption: what it shows.
         bundle: key of its pixels in the cache; empty for a background that is used as it is.
         height, width: px, as prepared.
@@ -57,6 +54,9 @@ class Prepared:
     url: str
     sha256: str
     caption: str
+    offset: int = 0
+    length: int = 0
+    rotation: int = 0
     bundle: str = ""
     height: int = 0
     width: int = 0
@@ -66,6 +66,11 @@ class Prepared:
     scores: Mapping[str, float] = field(default_factory=dict)
     models: Mapping[str, str] = field(default_factory=dict)
     drop: Drop | None = None
+
+    @property
+    def span(self) -> tuple[int, int] | None:
+        """Offset and length of the picture in ``path``, or None for the whole file."""
+        return (self.offset, self.length) if self.length else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,11 +90,14 @@ class Preparation:
     def rows(self, entry: Entry) -> Iterator[Prepared]:
         """The rows of one entry, judged."""
         blank = _blank(entry, self.use)
+        if entry.drop:
+            yield replace(blank, drop=_said(entry.drop))
+            return
         if not allowed(entry.licence, self.recipe.allow_licence):
             yield replace(blank, drop=Drop("licence", detail=f"{entry.licence} is not among --allow-licence"))
             return
         try:
-            data = images.read_bytes(entry.path)
+            data = images.read_bytes(entry.path, entry.span)
             blank = replace(blank, sha256=hashlib.sha256(data).hexdigest())
             for row in self._prepare(entry, data, blank):
                 yield replace(row, drop=row.drop or judge(row.scores, self.mix.filters))
@@ -97,38 +105,48 @@ class Preparation:
             yield replace(blank, drop=Drop(error.reason, detail=error.detail))
 
     def _prepare(self, entry: Entry, data: bytes, blank: Prepared) -> Iterator[Prepared]:
-        seeds = [seed for seed in entry.seeds if self.use in seed.uses]
         if self.use == "background":
             yield self._background(entry, data, blank)
         elif entry.kind == "rgba":
-            yield self._cached(blank, entry, None, data, _rgba_asset)
-        elif entry.seeds and not seeds:
-            yield replace(
-                blank, drop=Drop("no_object", detail=f"the source offers no object of this picture for {self.use}")
-            )
+            yield self._cached(blank, entry, None, data, rgba_asset)
+        elif entry.seeds:
+            yield from self._objects(entry, data, blank)
         else:
-            make = _cut if self.use == "cut" else _photo_asset
-            wanted: list[Seed | None] = [*seeds] or [None]
-            for seed in wanted:
-                named = (
-                    replace(blank, id=f"{entry.id}/{seed.id}", caption=seed.caption, stance=seed.stance)
-                    if seed
-                    else blank
-                )
-                yield self._cached(named, entry, seed, data, make)
+            yield self._cached(blank, entry, None, data, self._maker)
+
+    @property
+    def _maker(self) -> Maker:
+        return taken_apart if self.use == "cut" else photo_asset
 
     def _background(self, entry: Entry, data: bytes, blank: Prepared) -> Prepared:
         if entry.seeds:  # a photograph with known objects is a background once they are gone
-            return self._cached(blank, entry, None, data, _cleared)
-        picture = images.decode(data)
-        return _measured(blank, picture, side=min(picture.shape[:2]))
+            return self._cached(blank, entry, None, data, cleared)
+        picture = upright(images.decode(data), entry.rotation)
+        scores = {"side": min(picture.shape[:2]), "sharpness": quality.sharpness(picture)}
+        return replace(blank, **facts(picture, scores))
 
-    def _cached(self, blank: Prepared, entry: Entry, seed: Seed | None, data: bytes, make: Any) -> Prepared:
+    def _objects(self, entry: Entry, data: bytes, blank: Prepared) -> Iterator[Prepared]:
+        """A row for each object of a photograph that may serve, or one that says why none does."""
+        offered = [seed for seed in entry.seeds if self.use in seed.uses]
+        if not offered:
+            detail = f"the source offers no object of this picture for {self.use}"
+            yield replace(blank, drop=Drop("no_object", detail=detail))
+        for seed in offered:
+            named = replace(blank, id=f"{entry.id}/{seed.id}", caption=seed.caption, stance=seed.stance)
+            if seed.drop:
+                yield replace(named, drop=_said(seed.drop))
+            else:
+                yield self._cached(named, entry, seed, data, self._maker)
+
+    def _cached(self, blank: Prepared, entry: Entry, seed: Seed | None, data: bytes, make: Maker) -> Prepared:
         """Run ``make`` or take its outcome from the cache; a drop is an outcome too."""
         models = self._models(make, seed)
+        seeds = [seed] if seed else entry.seeds
         parameters = {
             "version": _STEP,
-            "seeds": [asdict(s) for s in ([seed] if seed else entry.seeds)],
+            "seeds": [asdict(replace(one, mask=None)) for one in seeds],
+            "masks": [_file_hash(one.mask) for one in seeds if one.mask],
+            "rotation": entry.rotation,
             "options": asdict(self.mix.cut),
             "models": models,
             "size": self.recipe.size,
@@ -139,165 +157,59 @@ class Preparation:
         if bundle is None:
             bundle = self._make(entry, seed, data, make)
             cache.put(key, bundle)
-        facts = json.loads(bundle["json"])
-        drop = Drop(**facts.pop("drop")) if "drop" in facts else None
-        return replace(blank, bundle=key, models=models, drop=drop, **facts)
+        table = json.loads(bundle["json"])
+        drop = Drop(**table.pop("drop")) if "drop" in table else None
+        return replace(blank, bundle=key, models=models, drop=drop, **table)
 
-    def _make(self, entry: Entry, seed: Seed | None, data: bytes, make: Any) -> dict[str, bytes]:
+    def _make(self, entry: Entry, seed: Seed | None, data: bytes, make: Maker) -> dict[str, bytes]:
+        photo = Photo(
+            entry=entry, seed=seed, data=data, options=self.mix.cut, size=self.recipe.size, weights=self.weights
+        )
         try:
-            pictures, facts = make(_Photo(self, entry, seed, data))
+            pixels, table = make(photo)
         except BadImage as error:
-            pictures, facts = {}, {"drop": asdict(Drop(error.reason, detail=error.detail))}
-        return {**{f"{n}.png": images.encode_png(p) for n, p in pictures.items()}, "json": json.dumps(facts).encode()}
+            pixels, table = {}, {"drop": asdict(Drop(error.reason, detail=error.detail))}
+        pictures = {f"{name}.png": images.encode_png(picture) for name, picture in pixels.items()}
+        return {**pictures, "json": json.dumps(table).encode()}
 
-    def _models(self, make: Any, seed: Seed | None) -> dict[str, str]:
+    def _models(self, make: Maker, seed: Seed | None) -> dict[str, str]:
         """What ``make`` runs; part of the bundle's key, so another revision makes another bundle."""
         options = self.mix.cut
-        if make is _rgba_asset:
+        if make is rgba_asset:
             return {}
-        models = {"segmentation": _version(seed.method if seed else "grabcut", "opencv-python-headless")}
-        if make is not _cleared:
-            models["matting"] = _matting_version(options)
-            models["foreground_colour"] = _version("multi-level", "pymatting")
-        if make is not _photo_asset:
-            models["inpainting"] = model_name(_inpainter(options.inpainting, self.weights))
-        if make is _cut or (seed is None and make is _photo_asset):
+        models = {"segmentation": algorithm_name(seed.method if seed else "grabcut", "opencv-python-headless")}
+        if make is not cleared:
+            package = "pymatting" if options.matting == "closed-form" else "opencv-python-headless"
+            models["matting"] = algorithm_name(options.matting, package)
+            models["foreground_colour"] = algorithm_name("multi-level", "pymatting")
+        if make is not photo_asset:
+            models["inpainting"] = model_name(inpainter(options.inpainting, self.weights))
+        if make is taken_apart or (seed is None and make is photo_asset):
             models["saliency"] = model_name(saliency_model(options.saliency, self.weights))
         return models
 
 
-@dataclass(frozen=True, slots=True)
-class _Photo:
-    """An entry at work: its picture, and the mask of the object in question."""
-
-    preparation: Preparation
-    entry: Entry
-    seed: Seed | None
-    data: bytes
-
-    @property
-    def options(self) -> CutOptions:
-        return self.preparation.mix.cut
-
-    def picture(self) -> tuple[U8, float]:
-        """The photograph, at most twice the build's size on its shorter side, and the factor that took."""
-        picture = images.decode(self.data)
-        factor = min(1.0, 2 * self.preparation.recipe.size / min(picture.shape[:2]))
-        size = (max(1, round(picture.shape[0] * factor)), max(1, round(picture.shape[1] * factor)))
-        return compose.resize(picture, size), factor
-
-    def mask(self, picture: U8, factor: float, seed: Seed | None) -> NDArray[np.bool_]:
-        if seed is None:
-            model = saliency_model(self.options.saliency, self.preparation.weights)
-            return cutout.salient_object(picture, model(picture))
-        left, top, width, height = (round(v * factor) for v in seed.box)
-        box = matte.Box(top, left, top + height, left + width)
-        scale = (
-            [[v * factor for v in outline] for outline in seed.outlines],
-            [[v * factor for v in h] for h in seed.holes],
-        )
-        return cutout.object_mask(picture, box, method=seed.method, outlines=scale[0], holes=scale[1])
-
-    def hole(self, picture: U8, mask: NDArray[np.bool_]) -> tuple[U8, NDArray[np.bool_]]:
-        """The picture with the object gone, and the hole that was filled."""
-        radius = max(3, round(self.options.dilate * min(picture.shape[:2]) / 512))
-        hole = inpaint.dilated(mask, radius)
-        model = _inpainter(self.options.inpainting, self.preparation.weights)
-        seed = int(
-            hashlib.sha256(self.data).hexdigest()[:8], 16
-        )  # of the picture, so that every recipe shares the result
-        return inpaint.inpaint(model, picture, hole, seed=seed), hole
+def _said(text: str) -> Drop:
+    """``reason: detail`` of a source as a drop."""
+    reason, _, detail = text.partition(": ")
+    return Drop(reason, detail=detail)
 
 
-def _rgba_asset(photo: _Photo) -> tuple[dict[str, U8], dict[str, Any]]:
-    """A cut-out that came as one: alpha cleaned, truncated objects seen by their border."""
-    picture = images.decode(photo.data, alpha=True)
-    if picture[..., 3].min() == 255:
-        raise BadImage("no_alpha", f"{photo.entry.path} is opaque everywhere: expected an RGBA cut-out")
-    alpha = matte.clean_alpha(picture[..., 3])
-    return _asset(picture[..., :3], alpha, photo.preparation.recipe.size)
-
-
-def _photo_asset(photo: _Photo) -> tuple[dict[str, U8], dict[str, Any]]:
-    """An object of a photograph: mask, matte, colour."""
-    picture, factor = photo.picture()
-    alpha = _matte_of(photo, picture, photo.mask(picture, factor, photo.seed))
-    return _asset(matte.estimate_colour(picture, alpha), alpha, photo.preparation.recipe.size)
-
-
-def _matte_of(photo: _Photo, picture: U8, mask: NDArray[np.bool_]) -> U8:
-    if not mask.any():
-        raise BadImage("no_object", f"no object was found in {photo.entry.path}")
-    return matte.clean_alpha(matte.refine(picture, mask, band=photo.options.band, method=photo.options.matting))
-
-
-def _asset(colour: U8, alpha: U8, size: int) -> tuple[dict[str, U8], dict[str, Any]]:
-    """Crop to the object, no longer than the build's size, and measure."""
-    box = matte.bounding_box(alpha)
-    if box is None:
-        raise BadImage("no_object", "the alpha is zero everywhere")
-    border = matte.border_share(alpha > 127)
-    crop = np.dstack([colour, alpha])[box.grown(1, alpha.shape).slices]
-    factor = min(1.0, size / max(crop.shape[:2]))
-    rgba = compose.resize_rgba(crop, (max(1, round(crop.shape[0] * factor)), max(1, round(crop.shape[1] * factor))))
-    rgba[rgba[..., 3] == 0] = 0
-    scores = {
-        "side": max(rgba.shape[:2]),
-        "border": border,
-        "fragments": matte.fragments(rgba[..., 3] > 127),
-        "haze": matte.haze(rgba[..., 3]),
-        "sharpness": quality.sharpness(rgba[..., :3]),
-    }
-    return {"foreground": rgba}, _facts(rgba, scores)
-
-
-def _cleared(photo: _Photo) -> tuple[dict[str, U8], dict[str, Any]]:
-    """A photograph without any of its known objects."""
-    picture, factor = photo.picture()
-    mask = np.zeros(picture.shape[:2], bool)
-    for seed in photo.entry.seeds:
-        mask |= photo.mask(picture, factor, seed)
-    background, _ = photo.hole(picture, mask)
-    scores = {"side": min(picture.shape[:2]), "sharpness": quality.sharpness(background)}
-    return {"background": background}, _facts(background, scores)
-
-
-def _cut(photo: _Photo) -> tuple[dict[str, U8], dict[str, Any]]:
-    """A photograph taken apart: the object as RGBA, and what is behind it, inpainted."""
-    picture, factor = photo.picture()
-    alpha = _matte_of(photo, picture, photo.mask(picture, factor, photo.seed))
-    foreground = np.dstack([matte.estimate_colour(picture, alpha), alpha])
-    background, hole = photo.hole(picture, alpha > 0)
-    model = saliency_model(photo.options.saliency, photo.preparation.weights)
-    scores = {
-        "side": min(picture.shape[:2]),
-        "border": matte.border_share(alpha > 127),
-        "haze": matte.haze(alpha),
-        "sharpness": quality.sharpness(picture),
-        "residual": saliency.residual(model(background), hole),
-        "texture": inpaint.texture_ratio(background, hole),
-    }
-    return {"image": picture, "foreground": foreground, "background": background}, _facts(picture, scores)
-
-
-def _facts(picture: U8, scores: Mapping[str, float]) -> dict[str, Any]:
-    height, width = picture.shape[:2]
-    phash = similarity.perceptual_hash(picture)
-    return {"height": height, "width": width, "phash": phash, "scores": all_scores(scores)}
-
-
-def _measured(blank: Prepared, picture: U8, side: int) -> Prepared:
-    scores = {"side": side, "sharpness": quality.sharpness(picture)}
-    return replace(blank, **_facts(picture, scores))
+def _file_hash(path: Path) -> str:
+    return hashlib.sha256(images.read_bytes(path)).hexdigest()
 
 
 def _blank(entry: Entry, use: Use) -> Prepared:
+    offset, length = entry.span or (0, 0)
     return Prepared(
         use=use,
         id=entry.id,
         group=entry.id,
         source=entry.source,
         path=str(entry.path),
+        offset=offset,
+        length=length,
+        rotation=entry.rotation,
         licence=entry.licence,
         author=entry.author,
         url=entry.url,
@@ -305,31 +217,3 @@ def _blank(entry: Entry, use: Use) -> Prepared:
         caption=entry.caption,
         ground=entry.ground,
     )
-
-
-@lru_cache(maxsize=4)
-def saliency_model(name: str, weights: Path | None) -> saliency.SaliencyModel:
-    """The saliency model of this process, loaded once."""
-    return saliency.load_saliency(name, weights)
-
-
-@lru_cache(maxsize=2)
-def _inpainter(name: str, weights: Path | None) -> inpaint.Inpainter:
-    return inpaint.load_inpainter(name, weights)
-
-
-def model_name(model: saliency.SaliencyModel | inpaint.Inpainter) -> str:
-    """``name@revision``, as records name models."""
-    return f"{model.name}@{model.revision}"
-
-
-@lru_cache
-def _version(name: str, package: str) -> str:
-    from importlib.metadata import version
-
-    return f"{name}@{package}-{version(package)}"
-
-
-def _matting_version(options: CutOptions) -> str:
-    package = "pymatting" if options.matting == "closed-form" else "opencv-python-headless"
-    return _version(options.matting, package)

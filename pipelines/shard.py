@@ -22,10 +22,10 @@ from .cut import cut
 from .draw import generator
 from .filters import Drop, all_scores, judge
 from .ledger import POOLS, TMP, BuildFolder, Commit
+from .loaders import model_name, saliency_model
 from .paste import paste
 from .plan import Shard
 from .pools import Pixels, Pool, Stock
-from .prepare import model_name, saliency_model
 from .recipe import Mix, Recipe
 
 ROUTES: dict[str, Callable[..., Candidate | Drop]] = {"paste": paste, "cut": cut}

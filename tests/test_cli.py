@@ -79,6 +79,9 @@ def test_a_dry_run_estimates_and_leaves_out_alone(layerkit, tmp_path):
         (("build-triplets", "--out", "x", "--workers", "0"), "--workers: expected 1 or more, got 0"),
         (("build-triplets", "--out", "x", "--allow-licence", "free"), "--allow-licence: expected a class"),
         (("verify", "x"), "expected a build folder, got"),
+        (("fetch", "imagenet", "--to", "x"), "fetch: expected one of openimages"),
+        (("fetch", "rord"), "--to: expected the folder to download into"),
+        (("fetch", "openimages", "--to", "x", "--split", "val"), "--split: expected one of train, validation, test"),
         (("ls", "models"), "ls: expected one of recipes, sources, weights, got 'models'"),
     ],
 )
@@ -91,6 +94,32 @@ def test_wrong_usage_is_one_line_on_standard_error_and_exit_2(layerkit, monkeypa
     assert said in line
     assert "Traceback" not in complaint
     assert not (tmp_path / "x").exists()
+
+
+def test_fetch_prints_the_steps_of_a_manual_data_set(layerkit, tmp_path):
+    status, printed, _ = layerkit("fetch", "rord", "--to", tmp_path / "x")
+    report = json.loads(layerkit("fetch", "rord", "--to", tmp_path / "x", "--json")[1])
+    assert status == 0
+    assert report["steps"]
+    assert all(step in printed for step in [report["licence"], *report["steps"]])
+
+
+def test_fetch_names_what_is_missing_and_fails_where_another_run_may_help(layerkit, monkeypatch, tmp_path):
+    from layerkit.pipelines import fetch
+
+    rows = [
+        fetch.NotFetched(file=f"validation/{reason}.jpg", reason=reason, detail="why")
+        for reason in ("not_found", "failed")
+    ]
+    for missing, expected in ((rows[:1], 0), (rows, 1)):
+        result = fetch.FetchReport(
+            name="openimages", to="x", licence="l", fetched=3, bytes=2_000_000, missing=tuple(missing)
+        )
+        monkeypatch.setattr(fetch, "fetch", lambda name, to, result=result, **options: result)
+        status, printed, _ = layerkit("fetch", "openimages", "--to", tmp_path)
+        assert status == expected
+        assert "3 came (2.0 MB), 0 were there" in printed
+        assert all(f"{row.file}: {row.reason}, why" in printed for row in missing)
 
 
 def test_debug_shows_the_traceback(layerkit):

@@ -16,7 +16,7 @@ from .saliency import salient_mask
 U8 = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
 Outline = Sequence[float]
-Method = Literal["grabcut", "threshold", "outline"]
+Method = Literal["grabcut", "threshold", "outline", "mask"]
 
 
 def object_mask(
@@ -29,7 +29,7 @@ def object_mask(
         box: where the object lies.
         method: ``grabcut`` (Rother et al. 2004; the outlines, where given, only leave a thin band to decide),
             ``threshold`` (Otsu on the grey picture, for an object unlike its ground; holes are filled),
-            ``outline`` (the outlines as they are).
+            ``outline`` (the outlines as they are; ``mask`` says the same of a mask file).
         outlines: polygons around the object, each flat x, y, x, y … in px.
         holes: polygons of what can be seen through the object.
 
@@ -45,6 +45,12 @@ def object_mask(
     else:
         mask = _grabcut(image, box, drawn if outlines else None)
     return without_specks(mask)
+
+
+def resize_mask(mask: Mask, size: tuple[int, ...]) -> Mask:
+    """A bool mask at another size (height, width), by nearest."""
+    nearest = cv2.resize(mask.astype(np.uint8), (size[1], size[0]), interpolation=cv2.INTER_NEAREST)
+    return np.asarray(nearest > 0, bool)
 
 
 def salient_object(image: U8, saliency: NDArray[np.floating[Any]]) -> Mask:

@@ -153,10 +153,17 @@ def _with_channels(picture: U8, channels: int) -> U8:
     return np.concatenate([picture, opaque], axis=-1)
 
 
-def read_bytes(path: Path) -> bytes:
-    """The file's bytes; a file that cannot be read is a :class:`BadImage`, for it is one bad input among many."""
+def read_bytes(path: Path, span: tuple[int, int] | None = None) -> bytes:
+    """The file's bytes, or ``span`` = (offset, length) of them, as of a picture inside a tar.
+
+    A file that cannot be read is a :class:`BadImage`, for it is one bad input among many.
+    """
     try:
-        return path.read_bytes()
+        if span is None:
+            return path.read_bytes()
+        with path.open("rb") as file:
+            file.seek(span[0])
+            return file.read(span[1])
     except OSError as error:
         raise BadImage("unreadable", f"expected a readable picture file, got {path}: {error.strerror}") from error
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ..entry import Entry
 from ..errors import UsageError
-from . import embedded, photos, rgba
+from . import coco, embedded, img2dataset, layerdiffuse, mulan, openimages, photos, rgba, rorem
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,13 @@ class Source:
 SOURCES: dict[str, Source] = {
     "embedded": Source(embedded.index, False, "photographs that scikit-image and scikit-learn ship, with object seeds"),
     "photos": Source(photos.index, True, "any folder of photographs"),
-    "rgba": Source(rgba.index, True, "a folder of RGBA cut-outs, as LayerDiffuse writes them"),
+    "rgba": Source(rgba.index, True, "a folder of RGBA cut-outs"),
+    "layerdiffuse": Source(layerdiffuse.index, True, "LayerDiffuse's RGBA outputs, with prompts in txt or jsonl"),
+    "img2dataset": Source(img2dataset.index, True, "a download of img2dataset: shards NNNNN.tar or NNNNN/"),
+    "mulan": Source(mulan.index, True, "MuLAn: annotations .p.zl with COCO or LAION pictures, or rendered layers"),
+    "rorem": Source(rorem.index, True, "RORem: photographs with a mask and a clean plate, by meta.json"),
+    "openimages": Source(openimages.index, True, "Open Images V5 to V7: folders or tars of pictures, CSVs, masks"),
+    "coco": Source(coco.index, True, "photographs with COCO instances JSON, polygons as seeds"),
 }
 
 

@@ -379,7 +379,9 @@ def test_nothing_usable_is_an_error_that_counts_the_reasons(
     for path in photos.glob("good-*"):
         path.unlink()
     (photos / "twin.jpg").unlink()
-    with pytest.raises(UsageError, match=r"own: background from 'photos': nothing is usable of 5 .*'unreadable': 2"):
+    with pytest.raises(
+        UsageError, match=r"mix 'own': background from 'photos': nothing is usable of 5 .*'unreadable': 2"
+    ):
         build_demo(tmp_path / "out", recipe=own_recipe, roots={"photos": photos})
 
 

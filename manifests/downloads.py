@@ -1,0 +1,180 @@
+"""The one table of data sets that ``layerkit fetch`` knows: what may be downloaded, and the steps where a person must.
+
+Addresses and terms change at their owners' will; where one is gated, the steps name the page and not a way around it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Literal
+
+from .errors import UsageError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Files:
+    """Files on a plain web server.
+
+    Attributes:
+        address: of the server; the paths of ``lists`` are below it.
+        lists: split to the tables that describe it: annotations, and the pictures there are.
+        classes: path of the table of class identifiers and names.
+        pictures: of the server with ``SPLIT/ID.jpg``.
+    """
+
+    address: str
+    lists: Mapping[str, tuple[str, ...]]
+    classes: str
+    pictures: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Download:
+    """One row of the table.
+
+    Attributes:
+        name: what ``layerkit fetch`` calls it.
+        kind: ``files`` from a web server, ``hub`` from the Hugging Face hub, or ``manual``.
+        about: what it is, in a line.
+        licence: as its owners state it.
+        files: where the files are, for ``files``.
+        repo: data set on the hub, for ``hub``.
+        revision: branch, tag or commit on the hub.
+        steps: what a person does: all of it where ``manual``, what is left after the download elsewhere.
+    """
+
+    name: str
+    kind: Literal["files", "hub", "manual"]
+    about: str
+    licence: str
+    files: Files | None = None
+    repo: str = ""
+    revision: str = "main"
+    steps: tuple[str, ...] = ()
+
+
+_OPEN_IMAGES = Files(
+    address="https://storage.googleapis.com/openimages/",
+    lists=MappingProxyType(
+        {
+            "train": (
+                "2018_04/train/train-images-boxable-with-rotation.csv",
+                "v6/oidv6-train-annotations-bbox.csv",
+                "v5/train-annotations-object-segmentation.csv",
+            ),
+            "validation": (
+                "2018_04/validation/validation-images-with-rotation.csv",
+                "v5/validation-annotations-bbox.csv",
+                "v5/validation-annotations-object-segmentation.csv",
+            ),
+            "test": (
+                "2018_04/test/test-images-with-rotation.csv",
+                "v5/test-annotations-bbox.csv",
+                "v5/test-annotations-object-segmentation.csv",
+            ),
+        }
+    ),
+    classes="v5/class-descriptions-boxable.csv",
+    pictures="https://open-images-dataset.s3.amazonaws.com/",
+)
+
+_ROWS = (
+    Download(
+        name="openimages",
+        kind="files",
+        about="Open Images V7: pictures of at most 1024 px by split, with boxes and the table of masks",
+        licence="annotations CC BY 4.0; pictures listed as CC BY 2.0, to be verified one by one",
+        files=_OPEN_IMAGES,
+        steps=(
+            "The mask pictures come in archives by the first digit of the picture's id; where they are wanted, get "
+            "https://storage.googleapis.com/openimages/v5/SPLIT-masks/SPLIT-masks-D.zip for D in 0-9 and a-f.",
+        ),
+    ),
+    Download(
+        name="mulan",
+        kind="hub",
+        about="MULAN: 44,862 pictures of COCO and LAION taken apart into layers, about 21 GB",
+        licence="cc-by-nc-sa-4.0",
+        repo="mulan-dataset/v1.0",
+        steps=(
+            "Join and unpack the parts: unrar x mulan.part001.rar (the others are found beside it).",
+            "Get the pictures under the annotations: train2017.zip and val2017.zip of COCO 2017 "
+            "(https://cocodataset.org/#download); MULAN uses both.",
+            "The addresses of the LAION half were never released: without its pictures those annotations are rejects.",
+        ),
+    ),
+    Download(
+        name="rorem",
+        kind="hub",
+        about="RORem: more than 200,000 removal triplets, about 100 GB; MULAN rendered as triplets among them",
+        licence="Apache-2.0 by its card; cc-by-nc-sa-4.0 for the part made of MULAN",
+        repo="LetsThink/RORem_dataset",
+        steps=(
+            "Unpack each RORem_dataset.part*.tar.gz with tar -xzf, and each zip with unzip; the triplets "
+            " lie in source/, mask/ and GT/, listed in meta.json.",
+        ),
+    ),
+    Download(
+        name="rord",
+        kind="manual",
+        about="RORD: real pairs of a scene with and without the object, from video",
+        licence="no licence of the data was found: for research only",
+        steps=(
+            "The page of the data: https://github.com/Forty-lock/RORD, which names two ways.",
+            "The original: apply for data set 487 at AI-Hub (https://aihub.or.kr, in Korean).",
+            "The 960x540 copy: the Google Drive link of that page. It was seen to hold img/ and gt/ but no masks; "
+            "check for mask/ before you build on it.",
+            "Lay it out as {train,val}/img/SCENE/*.jpg, mask/SCENE/*_M.png and label/SCENE/*.json.",
+        ),
+    ),
+    Download(
+        name="desobav2",
+        kind="manual",
+        about="DESOBAv2: 21,575 outdoor pictures with 28,573 pairs of object and shadow",
+        licence="Apache-2.0 (the repository)",
+        steps=(
+            "Open https://github.com/bcmi/Object-Shadow-Generation-Dataset-DESOBAv2 and take desobav2-256x256.rar or "
+            "desobav2-full-resolution-version.rar from its Dropbox or Baidu link.",
+            "Unpack it with unrar x; train.txt and test.txt must lie beside shadowfree_imgs/, shadow_imgs/, "
+            "object_masks/, shadow_masks/, background_object_masks/ and background_shadow_masks/.",
+        ),
+    ),
+    Download(
+        name="places2",
+        kind="manual",
+        about="Places2 (Places365): scenes by class",
+        licence="non-commercial research and education, no redistribution",
+        steps=(
+            "Agree to the terms at http://places2.csail.mit.edu/download.html.",
+            "Take val_256.tar (36,500 pictures), or places365standard_easyformat.tar for train and val by class.",
+            "Unpack it with tar -xf; the source photos reads the folder.",
+        ),
+    ),
+    Download(
+        name="misato",
+        kind="manual",
+        about="MISATO: 2,000 pictures with holes, landscape, indoor, building and background, at 512 and 1024 px",
+        licence="pictures keep their own licences; those of Matterport3D need its signed terms",
+        steps=(
+            "Sign the terms of Matterport3D: https://niessner.github.io/Matterport.",
+            "Accept what https://huggingface.co/datasets/yikaiwang/MISATO asks for, and log in: hf auth login.",
+            "Download: hf download yikaiwang/MISATO --repo-type dataset --local-dir DIR",
+            "512/ and 1024/ then hold image/ and mask/ (white = hole); a mask of 1024/ is called 00 and the picture's "
+            "name.",
+        ),
+    ),
+)
+
+DOWNLOADS: Mapping[str, Download] = {row.name: row for row in _ROWS}
+"""Every data set that ``layerkit fetch`` knows."""
+
+
+def find(name: str) -> Download:
+    """The row of a data set.
+
+    Raises:
+        UsageError: unknown; the known names are listed.
+    """
+    if name not in DOWNLOADS:
+        raise UsageError(f"fetch: expected one of {', '.join(DOWNLOADS)}, got {name!r}")
+    return DOWNLOADS[name]
