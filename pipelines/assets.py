@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from ..manifests.entry import Entry, Seed
 from ..manifests.errors import BadImage
-from ..toolkit import compose, cutout, images, inpaint, matte, quality, saliency, similarity
+from ..toolkit import compose, cutout, images, inpaint, matte, mulan, quality, saliency, similarity
 from .filters import all_scores
 from .loaders import inpainter, saliency_model
 from .recipe import CutOptions
@@ -36,6 +36,7 @@ class Photo:
         options: of cutting out.
         size: of the build's triplets, px.
         weights: folder of pre-trained weights, beside the hub cache.
+        layer: which layer, of a picture that came in layers.
     """
 
     entry: Entry
@@ -44,6 +45,15 @@ class Photo:
     options: CutOptions
     size: int
     weights: Path | None
+    layer: int = 0
+
+    def layered(self) -> tuple[mulan.LayeredPicture, U8]:
+        """The layers of a MULAN annotation or of rendered files, and the picture that they came from."""
+        if self.entry.base is not None:
+            base = images.read(self.entry.base)
+            return mulan.decode_annotation(self.data, base), base
+        picture = mulan.read_rendered(mulan.rendered_files(self.entry.path))
+        return picture, mulan.recompose_layers(picture)
 
     def picture(self) -> tuple[U8, float]:
         """The upright photograph, at most twice the build's size on its shorter side, and the factor that took."""
@@ -79,6 +89,13 @@ class Photo:
             hashlib.sha256(self.data).hexdigest()[:8], 16
         )  # of the picture, so that all recipes share the result
         return inpaint.inpaint(inpainter(self.options.inpainting, self.weights), picture, hole, seed=seed), hole
+
+    def behind(self, picture: U8, mask: Mask) -> tuple[U8, Mask]:
+        """What is behind the object: the source's own clean plate where it has one, else :meth:`without`."""
+        if self.entry.base is None:
+            return self.without(picture, mask)
+        plate = upright(images.read(self.entry.base), self.entry.rotation)
+        return compose.resize(plate, picture.shape[:2]), mask
 
 
 Maker = Callable[[Photo], Made]
@@ -147,7 +164,7 @@ def taken_apart(photo: Photo) -> Made:
     picture, factor = photo.picture()
     alpha = photo.alpha(picture, photo.mask(picture, factor, photo.seed))
     foreground = np.dstack([matte.estimate_colour(picture, alpha), alpha])
-    background, hole = photo.without(picture, alpha > 0)
+    background, hole = photo.behind(picture, alpha > 0)
     model = saliency_model(photo.options.saliency, photo.weights)
     scores = {
         "side": min(picture.shape[:2]),
@@ -157,7 +174,39 @@ def taken_apart(photo: Photo) -> Made:
         "residual": saliency.residual(model(background), hole),
         "texture": inpaint.texture_ratio(background, hole),
     }
-    return {"image": picture, "foreground": foreground, "background": background}, facts(picture, scores)
+    return {"image": picture, "layer-00": foreground, "background": background}, facts(picture, scores)
+
+
+def in_layers(photo: Photo) -> Made:
+    """A picture that came in layers, at most twice the build's size on its shorter side; the facts of each layer."""
+    picture, base = photo.layered()
+    factor = min(1.0, 2 * photo.size / min(base.shape[:2]))
+    size = _scaled(base.shape, factor)
+    stack = [compose.resize_rgba(layer, size) for layer in picture.layers]
+    pixels = {f"layer-{k:02d}": layer for k, layer in enumerate(stack)}
+    pixels |= {"image": compose.resize(base, size), "background": compose.resize(picture.background, size)}
+    told = zip(stack, picture.captions[1:], strict=True)
+    return pixels, {"layers": [{"caption": caption, **_layer_facts(layer)} for layer, caption in told]}
+
+
+def _layer_facts(layer: U8) -> dict[str, Any]:
+    alpha = layer[..., 3]
+    box = matte.bounding_box(alpha)
+    crop = layer[box.slices] if box else layer
+    scores = {
+        "side": max(crop.shape[:2]) if box else 0,
+        "border": matte.border_share(alpha > 127),
+        "haze": matte.haze(alpha),
+        "sharpness": quality.sharpness(crop[..., :3]),
+    }
+    return {**facts(crop, scores), "height": layer.shape[0], "width": layer.shape[1]}
+
+
+def layer_asset(photo: Photo) -> Made:
+    """One layer of a picture that came in layers, as an asset."""
+    picture, _ = photo.layered()
+    layer = picture.layers[photo.layer]
+    return _asset(layer[..., :3], matte.clean_alpha(layer[..., 3]), photo.size)
 
 
 def facts(picture: U8, scores: Mapping[str, float]) -> dict[str, Any]:

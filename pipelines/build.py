@@ -18,7 +18,7 @@ from .plan import Shard, plan
 from .recipe import Recipe, differences
 from .shard import ShardJob
 
-_LIBRARIES = ("numpy", "opencv-python-headless", "simplejpeg", "isal", "pillow")
+_LIBRARIES = ("numpy", "opencv-python-headless", "simplejpeg", "zlib-ng", "pillow")
 
 
 def build(recipe: Recipe, options: BuildOptions, report: Report) -> Funnel:

@@ -45,12 +45,12 @@ class Candidate:
     choices: Mapping[str, Any]
 
 
-def origin_of(row: Prepared, layer: str) -> Origin:
-    """The origin of a layer that shows ``row``."""
+def origin_of(row: Prepared, layer: str, id: str = "") -> Origin:
+    """The origin of a layer that shows ``row``, or what else of its picture ``id`` names."""
     return Origin(
         layer=layer,
         dataset=row.source,
-        id=row.id,
+        id=id or row.id,
         licence=row.licence,
         author=row.author,
         url=row.url,

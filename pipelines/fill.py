@@ -19,7 +19,7 @@ from .prepare import Preparation, Prepared
 from .recipe import Mix, Recipe
 
 # Entries that a worker prepares at a time: taking a photograph apart takes seconds, measuring a background a moment.
-_CHUNK: dict[Use, int] = {"foreground": 4, "background": 16, "cut": 1}
+_CHUNK: dict[Use, int] = {"foreground": 4, "background": 16, "cut": 1, "layers": 4}
 
 
 def fill_pools(folder: BuildFolder, recipe: Recipe, options: BuildOptions, report: Report) -> None:

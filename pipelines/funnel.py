@@ -9,7 +9,7 @@ from .plan import plan
 from .pools import Pool
 from .recipe import Recipe
 
-_PLURAL = {"foreground": "foregrounds", "background": "backgrounds", "cut": "photographs"}
+_PLURAL = {"foreground": "foregrounds", "background": "backgrounds", "cut": "photographs", "layers": "layers"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from ..manifests.record import Origin
 from ..toolkit import compose, matte, shadow
-from ..toolkit.layers import Layers, visible_mask
+from ..toolkit.layers import Layers, joint_alpha, visible_mask
 from ..toolkit.saliency import SaliencyModel, agreement
 from ..toolkit.shards import Members
 from .candidate import Candidate, models_of, name_of, origin_of
@@ -225,19 +225,11 @@ def _assemble(drawn: Sequence[Drawn], target: int, plate: U8, members: Members) 
         image=compose.recompose(foreground, plate, occluder),
         foreground=foreground,
         background=plate,
-        mask=visible_mask(drawn[target].alpha, _joint_alpha(front, drawn[target].alpha.shape)),
+        mask=visible_mask(drawn[target].alpha, joint_alpha([one.alpha for one in front], foreground.shape[:2])),
         shadow=drawn[target].shadow,
         occluder=occluder,
     )
     return layers, data, _composite_error(layers, drawn[target:])
-
-
-def _joint_alpha(objects: Sequence[Drawn], shape: tuple[int, ...]) -> NDArray[np.floating[Any]]:
-    """Alpha of several objects without their shadows, 1 - (1 - a)(1 - b) …, in 0..255."""
-    clear = np.full(shape, 255, np.float32)
-    for one in objects:
-        clear *= (255 - one.alpha.astype(np.float32)) / 255
-    return 255 - clear
 
 
 def _composite_error(layers: Layers, drawn: Sequence[Drawn]) -> float:

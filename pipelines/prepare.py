@@ -8,18 +8,19 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from ..manifests.entry import Entry, Seed, Use
 from ..manifests.errors import BadImage
 from ..manifests.licences import allowed
 from ..toolkit import images, quality
-from .assets import Maker, Photo, cleared, facts, photo_asset, rgba_asset, taken_apart, upright
+from .assets import Maker, Photo, cleared, facts, in_layers, layer_asset, photo_asset, rgba_asset, taken_apart, upright
 from .cache import Cache, bundle_key
 from .filters import Drop, judge
 from .loaders import algorithm_name, inpainter, model_name, saliency_model
 from .recipe import Mix, Recipe
 
-_STEP = 3  # raised when a change here or in assets makes other pixels of the same input
+_STEP = 4  # raised when a change here or in assets makes other pixels of the same input
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +34,7 @@ class Prepared:
         source, path, licence, author, url, sha256: where it comes from.
         offset, length: the bytes of ``path`` that are the picture; length 0 is all of them.
         rotation: see :class:`~layerkit.manifests.entry.Entry`.
+        layer: which layer of a picture in layers is meant.
         caption: what it shows.
         bundle: key of its pixels in the cache; empty for a background that is used as it is.
         height, width: px, as prepared.
@@ -57,6 +59,7 @@ class Prepared:
     offset: int = 0
     length: int = 0
     rotation: int = 0
+    layer: int = 0
     bundle: str = ""
     height: int = 0
     width: int = 0
@@ -107,6 +110,8 @@ class Preparation:
     def _prepare(self, entry: Entry, data: bytes, blank: Prepared) -> Iterator[Prepared]:
         if self.use == "background":
             yield self._background(entry, data, blank)
+        elif entry.kind == "layers":
+            yield from self._layers(entry, data, blank)
         elif entry.kind == "rgba":
             yield self._cached(blank, entry, None, data, rgba_asset)
         elif entry.seeds:
@@ -125,6 +130,19 @@ class Preparation:
         scores = {"side": min(picture.shape[:2]), "sharpness": quality.sharpness(picture)}
         return replace(blank, **facts(picture, scores))
 
+    def _layers(self, entry: Entry, data: bytes, blank: Prepared) -> Iterator[Prepared]:
+        """A row for each layer of a picture in layers; all share one bundle, but where they become assets."""
+        key, table = self._made(blank, entry, None, data, in_layers, {})
+        if "drop" in table:
+            yield replace(blank, drop=Drop(**table["drop"]))
+            return
+        for k, told in enumerate(table["layers"]):
+            named = replace(blank, id=f"{entry.id}/{k}", layer=k, caption=told.pop("caption") or entry.caption)
+            if self.use == "layers":
+                yield replace(named, bundle=key, **told)
+            else:
+                yield self._cached(named, entry, None, data, layer_asset)
+
     def _objects(self, entry: Entry, data: bytes, blank: Prepared) -> Iterator[Prepared]:
         """A row for each object of a photograph that may serve, or one that says why none does."""
         offered = [seed for seed in entry.seeds if self.use in seed.uses]
@@ -140,13 +158,23 @@ class Preparation:
 
     def _cached(self, blank: Prepared, entry: Entry, seed: Seed | None, data: bytes, make: Maker) -> Prepared:
         """Run ``make`` or take its outcome from the cache; a drop is an outcome too."""
-        models = self._models(make, seed)
+        models = self._models(make, entry, seed)
+        key, table = self._made(blank, entry, seed, data, make, models)
+        drop = Drop(**table.pop("drop")) if "drop" in table else None
+        return replace(blank, bundle=key, models=models, drop=drop, **table)
+
+    def _made(
+        self, blank: Prepared, entry: Entry, seed: Seed | None, data: bytes, make: Maker, models: dict[str, str]
+    ) -> tuple[str, dict[str, Any]]:
+        """Key and facts of the bundle that ``make`` makes, from the cache or now."""
         seeds = [seed] if seed else entry.seeds
+        files = [entry.base, *(one.mask for one in seeds)]
         parameters = {
             "version": _STEP,
             "seeds": [asdict(replace(one, mask=None)) for one in seeds],
-            "masks": [_file_hash(one.mask) for one in seeds if one.mask],
+            "files": [_file_hash(path) for path in files if path],
             "rotation": entry.rotation,
+            "layer": blank.layer,
             "options": asdict(self.mix.cut),
             "models": models,
             "size": self.recipe.size,
@@ -155,15 +183,19 @@ class Preparation:
         cache = Cache(self.cache)
         bundle = cache.get(key)
         if bundle is None:
-            bundle = self._make(entry, seed, data, make)
+            bundle = self._make(entry, seed, blank.layer, data, make)
             cache.put(key, bundle)
-        table = json.loads(bundle["json"])
-        drop = Drop(**table.pop("drop")) if "drop" in table else None
-        return replace(blank, bundle=key, models=models, drop=drop, **table)
+        return key, json.loads(bundle["json"])
 
-    def _make(self, entry: Entry, seed: Seed | None, data: bytes, make: Maker) -> dict[str, bytes]:
+    def _make(self, entry: Entry, seed: Seed | None, layer: int, data: bytes, make: Maker) -> dict[str, bytes]:
         photo = Photo(
-            entry=entry, seed=seed, data=data, options=self.mix.cut, size=self.recipe.size, weights=self.weights
+            entry=entry,
+            seed=seed,
+            data=data,
+            options=self.mix.cut,
+            size=self.recipe.size,
+            weights=self.weights,
+            layer=layer,
         )
         try:
             pixels, table = make(photo)
@@ -172,17 +204,17 @@ class Preparation:
         pictures = {f"{name}.png": images.encode_png(picture) for name, picture in pixels.items()}
         return {**pictures, "json": json.dumps(table).encode()}
 
-    def _models(self, make: Maker, seed: Seed | None) -> dict[str, str]:
+    def _models(self, make: Maker, entry: Entry, seed: Seed | None) -> dict[str, str]:
         """What ``make`` runs; part of the bundle's key, so another revision makes another bundle."""
         options = self.mix.cut
-        if make is rgba_asset:
+        if make in (rgba_asset, layer_asset):
             return {}
         models = {"segmentation": algorithm_name(seed.method if seed else "grabcut", "opencv-python-headless")}
         if make is not cleared:
             package = "pymatting" if options.matting == "closed-form" else "opencv-python-headless"
             models["matting"] = algorithm_name(options.matting, package)
             models["foreground_colour"] = algorithm_name("multi-level", "pymatting")
-        if make is not photo_asset:
+        if make is not photo_asset and entry.base is None:
             models["inpainting"] = model_name(inpainter(options.inpainting, self.weights))
         if make is taken_apart or (seed is None and make is photo_asset):
             models["saliency"] = model_name(saliency_model(options.saliency, self.weights))

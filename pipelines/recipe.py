@@ -18,7 +18,7 @@ from .filters import Limits
 ALGORITHM = 1
 """Raised with every change that gives other bytes for the same recipe; part of the fingerprint."""
 
-Route = Literal["paste", "cut"]
+Route = Literal["paste", "cut", "layers"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,10 +68,11 @@ class Mix:
     Attributes:
         name: part of the shard names, ``[a-z0-9-]+``.
         share: relative to the other mixes' shares.
-        route: ``paste`` (objects on a background) or ``cut`` (a photograph taken apart).
+        route: ``paste`` (objects on a background), ``cut`` (a photograph taken apart) or ``layers`` (a picture that
+            came in layers).
         foregrounds: source of the objects, route ``paste``.
         backgrounds: source of the backgrounds, route ``paste``.
-        photos: source of the photographs, route ``cut``.
+        photos: source of the pictures, routes ``cut`` and ``layers``.
         objects: least and largest number of objects, route ``paste``.
         placement: see :class:`Placement`.
         shadow: see :class:`~layerkit.toolkit.shadow.ShadowOptions`.
@@ -99,7 +100,7 @@ class Mix:
             raise UsageError(f"{where}: share must not be negative, got {self.share}")
         if not 1 <= self.objects[0] <= self.objects[1] <= 8:
             raise UsageError(f"{where}: objects must be [least, most] within 1..8, got {list(self.objects)}")
-        needed = {"paste": ("foregrounds", "backgrounds"), "cut": ("photos",)}[self.route]
+        needed = ("foregrounds", "backgrounds") if self.route == "paste" else ("photos",)
         for name in needed:
             if not getattr(self, name):
                 raise UsageError(f'{where}: route {self.route!r} needs {name} = "SOURCE"')
@@ -107,9 +108,9 @@ class Mix:
     @property
     def pools(self) -> dict[str, str]:
         """Use to source of what the route draws from."""
-        if self.route == "cut":
-            return {"cut": self.photos}
-        return {"foreground": self.foregrounds, "background": self.backgrounds}
+        if self.route == "paste":
+            return {"foreground": self.foregrounds, "background": self.backgrounds}
+        return {self.route: self.photos}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

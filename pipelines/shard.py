@@ -15,12 +15,13 @@ from ..manifests.licences import strictest
 from ..manifests.record import SCHEMA, Record
 from ..toolkit.compose import recomposition_error
 from ..toolkit.images import decode_member
-from ..toolkit.shards import TarWriter, decode_layers, decode_record, encode_sample, read_samples
+from ..toolkit.layers import Layers
+from ..toolkit.shards import Members, TarWriter, decode_layers, decode_record, encode_sample, read_samples
 from .cache import Cache
 from .candidate import Candidate
-from .cut import cut
 from .draw import generator
 from .filters import Drop, all_scores, judge
+from .layered import take_out
 from .ledger import POOLS, TMP, BuildFolder, Commit
 from .loaders import model_name, saliency_model
 from .paste import paste
@@ -28,7 +29,7 @@ from .plan import Shard
 from .pools import Pixels, Pool, Stock
 from .recipe import Mix, Recipe
 
-ROUTES: dict[str, Callable[..., Candidate | Drop]] = {"paste": paste, "cut": cut}
+ROUTES: dict[str, Callable[..., Candidate | Drop]] = {"paste": paste, "cut": take_out, "layers": take_out}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,7 +139,6 @@ class ShardJob:
         layers, members = candidate.layers, self.recipe.members
         height, width = layers.size
         image = members.encode_image(layers.image)
-        written = layers.image if members.image == "png" else decode_member(image, "jpg")
         choices = {"slot": slot, "attempt": attempt, "seed": self.recipe.seed, **candidate.choices}
         record = Record(
             schema=SCHEMA,
@@ -154,7 +154,7 @@ class ShardJob:
             layers=candidate.origins,
             models={**candidate.models, "saliency": model_name(saliency_model(mix.cut.saliency, self.weights))},
             scores=scores,
-            recomposition_error=recomposition_error(layers.foreground, layers.background, layers.occluder, written),
+            recomposition_error=_recomposition_error(layers, image, members),
             recomposition_bound=members.recomposition_bound,
             composite_error=round(candidate.composite_error, 6),
             choices=json.dumps(choices),
@@ -175,6 +175,13 @@ def _pool_paths(root: Path, mix: Mix) -> dict[str, Path]:
 
 def _stamp(root: Path, mix: Mix) -> tuple[int, ...]:
     return tuple(path.stat().st_mtime_ns for path in _pool_paths(root, mix).values())
+
+
+def _recomposition_error(layers: Layers, image: bytes, members: Members) -> int:
+    """Of the written members; a lossless image was composed from these very layers, so only JPEG can differ."""
+    if members.image == "png":
+        return 0
+    return recomposition_error(layers.foreground, layers.background, layers.occluder, decode_member(image, "jpg"))
 
 
 def _check(tar: Path, keys: list[str]) -> None:

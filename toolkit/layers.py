@@ -1,5 +1,6 @@
 """The layers of one triplet, as they are written: 8-bit arrays of one size, checked at the door."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -67,6 +68,14 @@ def object_alpha_u8(foreground: U8, shadow: U8) -> NDArray[np.float32]:
     total, shade = foreground[..., 3].astype(np.float32), shadow.astype(np.float32)
     alpha: NDArray[np.float32] = np.clip(255 * (total - shade) / (255 - shade), 0, 255)
     return alpha
+
+
+def joint_alpha(alphas: Iterable[U8], shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """Alpha of several objects together, 1 - (1 - a)(1 - b) …, as (H, W) float32 in 0..255; zero for none."""
+    clear = np.full(shape, 255, np.float32)
+    for alpha in alphas:
+        clear *= (255 - alpha.astype(np.float32)) / 255
+    return 255 - clear
 
 
 def visible_mask(alpha: NDArray[Any], occluder_alpha: NDArray[Any]) -> U8:

@@ -124,7 +124,7 @@ def test_a_photograph_taken_apart_keeps_what_is_outside_its_hole(preparation, tm
     assert (parts["background"][distance > 40] == picture[distance > 40]).all()
     inside = distance < 28
     assert parts["background"][inside][:, 0].mean() < 110  # the disc is gone
-    assert parts["foreground"][inside][:, 3].min() == 255
+    assert parts["layer-00"][inside][:, 3].min() == 255
     assert {"residual", "texture"} <= {name for name, value in row.scores.items() if value >= 0}
 
 
