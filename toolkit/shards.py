@@ -6,13 +6,12 @@ Tars are plain ustar with zeroed times and owners, so equal samples give equal b
 """
 
 import hashlib
-import mmap
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, BinaryIO, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -185,28 +184,29 @@ def read_members(path: Path) -> Iterator[tuple[str, bytes]]:
     Raises:
         ShardError: a truncated file, a bad header, or an archive without its end mark.
     """
-    with path.open("rb") as file:
-        if path.stat().st_size < 2 * _BLOCK:
-            raise ShardError(f"{path}: expected a tar, got {path.stat().st_size} bytes; the shard is truncated")
-        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            yield from _walk(data, path)
+    length = path.stat().st_size
+    if length < 2 * _BLOCK:
+        raise ShardError(f"{path}: expected a tar, got {length} bytes; the shard is truncated")
+    with path.open("rb", buffering=1 << 20) as file:  # not mapped: the pages of a tar would count as our memory
+        yield from _walk(file, length, path)
 
 
-def _walk(data: mmap.mmap, path: Path) -> Iterator[tuple[str, bytes]]:
+def _walk(file: BinaryIO, length: int, path: Path) -> Iterator[tuple[str, bytes]]:
     position = 0
-    while position + _BLOCK <= len(data):
-        header = data[position : position + _BLOCK]
+    while position + _BLOCK <= length:
+        header = file.read(_BLOCK)
         if not any(header):
-            if len(data) - position < 2 * _BLOCK or any(data[position:]):
+            if length - position < 2 * _BLOCK or any(file.read()):
                 raise ShardError(f"{path}: expected zeros to the end from byte {position} on; the shard is damaged")
             return
         name, size = _parse_header(header, path, position)
-        start = position + _BLOCK
-        position = start + size + (-size % _BLOCK)
-        if position > len(data):
+        padding = -size % _BLOCK
+        position += _BLOCK + size + padding
+        if position > length:
             break
-        yield name, data[start : start + size]
-    raise ShardError(f"{path}: the archive breaks off at byte {len(data)} without its end mark; the shard is truncated")
+        yield name, file.read(size)
+        file.seek(padding, os.SEEK_CUR)
+    raise ShardError(f"{path}: the archive breaks off at byte {length} without its end mark; the shard is truncated")
 
 
 def _parse_header(header: bytes, path: Path, position: int) -> tuple[str, int]:
