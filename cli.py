@@ -134,7 +134,7 @@ def build_triplets(
 @app.command()
 def verify(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A build.")],
-    sample: Annotated[int | None, typer.Option(help="Look at this many samples only.")] = None,
+    sample: Annotated[int | None, typer.Option(min=1, help="Look at this many samples only.")] = None,
     workers: Annotated[int | None, typer.Option(help="Processes; default: the cores of this machine.")] = None,
     as_json: Json = False,
 ) -> None:
