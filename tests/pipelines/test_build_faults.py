@@ -101,9 +101,7 @@ def copied(tiny_build: Path, tmp_path: Path) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("launcher", "workers", "kills"), [("local", 1, 3), ("local", 2, 3), pytest.param("ray", 2, 2)], ids=str
-)
+@pytest.mark.parametrize(("launcher", "workers", "kills"), [("local", 1, 3), ("local", 2, 3), ("ray", 2, 3)], ids=str)
 def test_a_killed_build_goes_on_where_it_was(
     long_build: Path, cache_dir: Path, tmp_path: Path, launcher: str, workers: int, kills: int
 ):
