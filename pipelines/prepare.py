@@ -157,9 +157,15 @@ class Preparation:
                 yield self._cached(named, entry, seed, data, self._maker)
 
     def _cached(self, blank: Prepared, entry: Entry, seed: Seed | None, data: bytes, make: Maker) -> Prepared:
-        """Run ``make`` or take its outcome from the cache; a drop is an outcome too."""
+        """Run ``make`` or take its outcome from the cache; a drop is an outcome too.
+
+        A mask file that cannot be read refuses this object alone, not the others of its picture.
+        """
         models = self._models(make, entry, seed)
-        key, table = self._made(blank, entry, seed, data, make, models)
+        try:
+            key, table = self._made(blank, entry, seed, data, make, models)
+        except BadImage as error:
+            return replace(blank, drop=Drop(error.reason, detail=error.detail))
         drop = Drop(**table.pop("drop")) if "drop" in table else None
         return replace(blank, bundle=key, models=models, drop=drop, **table)
 

@@ -171,3 +171,22 @@ def test_another_recipe_seed_shares_the_bundles_and_another_size_or_matting_does
     assert reseeded.bundle == first.bundle
     assert smaller.bundle != first.bundle
     assert max(smaller.height, smaller.width) <= 48
+
+
+def test_a_mask_that_cannot_be_read_refuses_its_object_and_no_other(preparation, tmp_path):
+    path = save(tmp_path, "photo.png", photo_with_disc())
+    disc = np.zeros((60, 80), np.uint8)  # at half the picture's size
+    cv2.circle(disc, (40, 30), 15, 255, -1)
+    seeds = (
+        Seed(id="absent", method="mask", mask=tmp_path / "absent.png"),
+        Seed(id="there", method="mask", mask=save(tmp_path, "mask.png", disc)),
+        Seed(id="refused", method="mask", drop="occluded"),
+    )
+    rows = preparation("foreground")([Entry(source="openimages", id="photo", path=path, seeds=seeds)])
+    assert {row.id: row.drop.reason if row.drop else None for row in rows} == {
+        "photo/absent": "unreadable",
+        "photo/there": None,
+        "photo/refused": "occluded",
+    }
+    alpha = Pixels(Cache(tmp_path / "cache")).of(rows[1])["foreground"][..., 3]
+    assert (alpha > 127).sum() == pytest.approx(np.pi * 30**2, rel=0.1)
