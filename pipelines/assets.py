@@ -149,11 +149,16 @@ def _asset(colour: U8, alpha: U8, size: int) -> Made:
 
 
 def cleared(photo: Photo) -> Made:
-    """A photograph without any of its known objects."""
+    """A photograph without any of its known objects; refused where one of them cannot be located, for it would stay."""
     picture, factor = photo.picture()
     mask = np.zeros(picture.shape[:2], bool)
     for seed in photo.entry.seeds:
-        mask |= photo.mask(picture, factor, seed)
+        found = photo.mask(picture, factor, seed)
+        if not found.any():
+            raise BadImage(
+                "object_not_located", f"object {seed.id!r} of {photo.entry.path} has no usable outline or mask"
+            )
+        mask |= found
     background, _ = photo.without(picture, mask)
     scores = {"side": min(picture.shape[:2]), "sharpness": quality.sharpness(background)}
     return {"background": background}, facts(background, scores)

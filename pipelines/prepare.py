@@ -20,7 +20,7 @@ from .filters import Drop, judge
 from .loaders import algorithm_name, inpainter, model_name, saliency_model
 from .recipe import Mix, Recipe
 
-_STEP = 4  # raised when a change here or in assets makes other pixels of the same input
+_STEP = 5  # raised when a change here or in assets makes other pixels of the same input
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

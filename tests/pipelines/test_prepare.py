@@ -190,3 +190,20 @@ def test_a_mask_that_cannot_be_read_refuses_its_object_and_no_other(preparation,
     }
     alpha = Pixels(Cache(tmp_path / "cache")).of(rows[1])["foreground"][..., 3]
     assert (alpha > 127).sum() == pytest.approx(np.pi * 30**2, rel=0.1)
+
+
+def test_a_background_loses_its_known_objects_and_is_refused_where_one_cannot_be_located(preparation, tmp_path):
+    path = save(tmp_path, "photo.png", photo_with_disc())
+    located = Seed(id="disc", box=(45, 25, 70, 70))
+    lost = Seed(id="crowd", method="mask", drop="crowd")
+    entries = [
+        Entry(source="coco", id="clean", path=path, seeds=(located,)),
+        Entry(source="coco", id="lost", path=path, seeds=(located, lost)),
+    ]
+    clean, refused = preparation("background")(entries)
+    assert clean.drop is None
+    background = Pixels(Cache(tmp_path / "cache")).of(clean)["background"]
+    assert background[40:80, 60:100, 0].mean() < 110  # the bright disc is gone
+    assert refused.drop is not None
+    assert refused.drop.reason == "object_not_located"
+    assert "'crowd'" in refused.drop.detail
