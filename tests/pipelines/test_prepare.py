@@ -207,3 +207,21 @@ def test_a_background_loses_its_known_objects_and_is_refused_where_one_cannot_be
     assert refused.drop is not None
     assert refused.drop.reason == "object_not_located"
     assert "'crowd'" in refused.drop.detail
+
+
+def test_a_clean_plate_of_the_source_is_the_background_and_nothing_is_inpainted(preparation, tmp_path):
+    picture = photo_with_disc()
+    plate = np.full_like(picture, 77)
+    disc = np.zeros(picture.shape[:2], np.uint8)
+    cv2.circle(disc, (80, 60), 30, 255, -1)
+    entry = Entry(
+        source="rorem",
+        id="photo",
+        path=save(tmp_path, "photo.png", picture),
+        base=save(tmp_path, "plate.png", plate),
+        seeds=(Seed(method="mask", mask=save(tmp_path, "mask.png", disc), uses=("cut",)),),
+    )
+    (row,) = preparation("cut", filters={"texture": [0, 1000]})([entry])
+    assert row.drop is None
+    assert (Pixels(Cache(tmp_path / "cache")).of(row)["background"] == plate).all()
+    assert "inpainting" not in row.models
