@@ -18,10 +18,7 @@ import typer
 from .manifests.errors import LayerkitError, UsageError
 
 if TYPE_CHECKING:
-    from .pipelines.fetch import FetchReport
-    from .pipelines.funnel import Funnel
     from .pipelines.options import Progress
-    from .pipelines.pilot import Pilot
 
 app = typer.Typer(
     name="layerkit",
@@ -73,7 +70,9 @@ def _options(
 @app.command("build-triplets")
 def build_triplets(
     recipe: Annotated[str, typer.Argument(help="A shipped recipe (layerkit ls recipes) or a TOML file.")] = "demo",
-    out: Annotated[Path | None, typer.Option(help="The build folder; an unfinished build in it is taken up.")] = None,
+    out: Annotated[
+        str | None, typer.Option(metavar="DIR", help="The build folder, or s3://…; an unfinished build is taken up.")
+    ] = None,
     root: Annotated[list[str] | None, typer.Option(metavar="NAME=DIR", help="Where a source lies.")] = None,
     count: Annotated[int | None, typer.Option(help="Triplets to keep.")] = None,
     size: Annotated[int | None, typer.Option(help="Height and width, px.")] = None,
@@ -81,12 +80,19 @@ def build_triplets(
     workers: Annotated[int | None, typer.Option(help="Processes; default: the cores of this machine.")] = None,
     shard_size: Annotated[int | None, typer.Option(help="Triplets in a shard.")] = None,
     launcher: Annotated[str, typer.Option(help="local or ray.")] = "local",
+    address: Annotated[str, typer.Option(help="Of a running Ray cluster: auto or HOST:PORT; default: start one.")] = "",
     part: Annotated[
         str | None, typer.Option(metavar="I/N", help="Build a slice, from 1/N to N/N; read from a Slurm array too.")
     ] = None,
     allow_licence: Annotated[
         list[str] | None,
         typer.Option(help="A licence or class (open, share-alike, non-commercial, unknown) to let in."),
+    ] = None,
+    exclude: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=DIR", help="Use no picture of this benchmark, exact or nearly so.")
+    ] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a recipe: cut.saliency=birefnet.")
     ] = None,
     weights: Annotated[Path | None, typer.Option(help="Folder of pre-trained weights, beside the hub cache.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Estimate yield, time and size from a pilot.")] = False,
@@ -96,6 +102,7 @@ def build_triplets(
     """Build image, foreground, background triplets into WebDataset shards; run again to go on after an interruption."""
     if out is None and not dry_run:
         raise UsageError("--out: expected the folder to build in, got nothing; add --out DIR")
+    from .manifests.recipes import find
     from .pipelines.build import build
     from .pipelines.funnel import funnel_of
     from .pipelines.ledger import BuildFolder
@@ -104,13 +111,24 @@ def build_triplets(
     from .pipelines.plan import Part, parse_part, slurm_part
     from .pipelines.recipe import load
 
-    overrides = {"count": count, "size": size, "seed": seed, "shard_size": shard_size, "allow_licence": allow_licence}
-    loaded = load(recipe, overrides)
+    excludes = _folders("--exclude", exclude or [])
+    overrides = {
+        "count": count,
+        "size": size,
+        "seed": seed,
+        "shard_size": shard_size,
+        "allow_licence": allow_licence,
+        "exclude": tuple(excludes),
+    }
+    loaded = load(recipe, overrides, settings or ())
     options = BuildOptions(
-        out=out or Path(),
+        **_place(out or "."),
         roots=_roots(root or []),
+        excludes=excludes,
+        recipe_file=find(recipe),
         workers=_workers(workers),
         launcher=launcher,
+        address=address,
         part=parse_part(part) if part else slurm_part(dict(os.environ)) or Part(),
         overwrite=overwrite,
         weights=weights,
@@ -120,31 +138,33 @@ def build_triplets(
             result: Any = pilot(loaded, options, report) if dry_run else build(loaded, options, report)
     except KeyboardInterrupt:
         if not dry_run:
-            _print_funnel(funnel_of(BuildFolder(options.out), loaded), options.out)
+            print(funnel_of(BuildFolder(options.out), loaded).describe(options.store or str(options.out)))
         print("layerkit: interrupted; what was finished is kept, run the same command again to go on", file=sys.stderr)
         raise typer.Exit(1) from None
     if as_json:
         print(json.dumps(asdict(result), indent=1))
     elif dry_run:
-        _print_pilot(result, options.workers)
+        print(result.describe(options.workers))
     else:
-        _print_funnel(result, options.out)
+        print(result.describe(options.store or str(options.out)))
 
 
 @app.command()
 def verify(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A build.")],
+    folder: Annotated[str, typer.Argument(metavar="DIR", help="A build, or its address in an object store.")],
     sample: Annotated[int | None, typer.Option(min=1, help="Look at this many samples only.")] = None,
     workers: Annotated[int | None, typer.Option(help="Processes; default: the cores of this machine.")] = None,
     as_json: Json = False,
 ) -> None:
     """Check a build: hashes, members, keys, records, and the invariants of every triplet; exit 1 names every fault."""
+    from .pipelines.object_store import StoreFolder
     from .pipelines.options import Progress
     from .pipelines.verify import verify as check
 
     with _progress() as report:
+        place = _place(folder)
         faults = check(
-            folder,
+            StoreFolder(folder, place["out"]) if place["store"] else place["out"],
             sample=sample,
             workers=_workers(workers),
             report=lambda done, total: report(Progress(stage="verify", done=done, total=total, kept=done)),
@@ -155,6 +175,67 @@ def verify(
         print("\n".join(str(fault) for fault in faults) or f"{folder}: sound")
     if faults:
         raise typer.Exit(1)
+
+
+@app.command()
+def stats(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A finished build.")],
+    what_if: Annotated[
+        list[str] | None, typer.Option(metavar="FILTER=LOW..HIGH", help="Another limit; saliency_iou=0.6, haze=0.2.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """The spread of a build's scores, and what its limits keep, or other ones, without a rebuild."""
+    from .pipelines.stats import parse_limit
+    from .pipelines.stats import stats as measure
+
+    result = measure(folder, {name: (low, high) for name, low, high in map(parse_limit, what_if or [])})
+    if as_json:
+        print(json.dumps(asdict(result), indent=1))
+        return
+    print(result.describe())
+    _print_table(result.quantiles())
+
+
+@app.command("label")
+def label_samples(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A finished build.")],
+    role: Annotated[str, typer.Option(help="mask-quality or inpaint-quality.")] = "mask-quality",
+    out: Annotated[Path | None, typer.Option(help="The labels file; one that exists is added to.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="Show this many samples, the least certain first.")] = 500,
+    port: Annotated[int, typer.Option(help="Of the App, on 127.0.0.1.")] = 5151,
+) -> None:
+    """Tag samples good or bad in FiftyOne; Ctrl-C ends and writes the labels."""
+    if out is None:
+        raise UsageError("--out: expected the file for the labels, got nothing; add --out labels.jsonl")
+    from .pipelines.labelling import label
+
+    done = label(folder, role, out, limit=limit, port=port)
+    print(f"labels    {done.good} good, {done.bad} bad of {done.shown} shown: {out}")
+    if done.contradictory:
+        print(f"left out  tagged both good and bad: {', '.join(done.contradictory)}")
+
+
+@app.command()
+def train(
+    what: Annotated[str, typer.Argument(metavar="NAME", help="mask-quality or inpaint-quality.")],
+    data: Annotated[Path, typer.Option(help="A finished build.")],
+    out: Annotated[Path, typer.Option(help="The folder of the run; must not exist.")],
+    labels: Annotated[Path | None, typer.Option(help="The labels that layerkit label wrote.")] = None,
+    epochs: Annotated[int, typer.Option(min=1, help="Passes over the labels.")] = 100,
+    lr: Annotated[float, typer.Option(help="Learning rate.")] = 0.01,
+    seed: Annotated[int, typer.Option(help="Another seed holds out other labels.")] = 0,
+    weights: Annotated[Path | None, typer.Option(help="Folder of pre-trained weights, beside the hub cache.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Train a judge of masks or of filled holes on labels, for cut.mask_judge and cut.inpaint_judge of a recipe."""
+    if labels is None:
+        raise UsageError("--labels: expected a labels file, got nothing; make one with layerkit label")
+    from .pipelines.train_judge import train_judge
+
+    with _progress() as report:
+        result = train_judge(what, data, labels, out, weights=weights, epochs=epochs, lr=lr, seed=seed, report=report)
+    print(json.dumps(asdict(result), indent=1) if as_json else result.describe(out))
 
 
 @app.command()
@@ -182,7 +263,7 @@ def fetch(
     if as_json:
         print(json.dumps(asdict(result), indent=1))
     else:
-        _print_fetch(result)
+        print(result.describe())
     if result.failed:
         raise typer.Exit(1)
 
@@ -209,17 +290,31 @@ def _print_table(rows: list[dict[str, str]]) -> None:
         print("  ".join(row[key].ljust(width) for key, width in widths.items()).rstrip())
 
 
+def _place(out: str) -> dict[str, Any]:
+    """``out`` and ``store`` of :class:`.pipelines.options.BuildOptions`."""
+    from .pipelines.cache import default_folder
+    from .pipelines.object_store import is_url, stage_of
+
+    return {"out": stage_of(out, default_folder()), "store": out} if is_url(out) else {"out": Path(out), "store": ""}
+
+
 def _roots(pairs: list[str]) -> dict[str, Path]:
     from .manifests.sources import find
 
-    roots = {}
+    roots = _folders("--root", pairs)
+    for name in roots:
+        find(name)
+    return roots
+
+
+def _folders(option: str, pairs: list[str]) -> dict[str, Path]:
+    folders = {}
     for pair in pairs:
         name, equals, folder = pair.partition("=")
-        if not equals or not folder:
-            raise UsageError(f"--root: expected NAME=DIR such as photos=/data/photos, got {pair!r}")
-        find(name)
-        roots[name] = Path(folder)
-    return roots
+        if not name or not equals or not folder:
+            raise UsageError(f"{option}: expected NAME=DIR such as photos=/data/photos, got {pair!r}")
+        folders[name] = Path(folder)
+    return folders
 
 
 def _workers(given: int | None) -> int:
@@ -253,47 +348,3 @@ def _progress() -> Iterator[Callable[["Progress"], None]]:
             bar.update(task.id, completed=progress.done, rate=f"{task.speed:.1f}/s" if task.speed else "")
 
         yield report
-
-
-def _print_funnel(funnel: "Funnel", out: Path) -> None:
-    print(f"sources   {_counts(funnel.sources_kept)}")
-    if funnel.sources_dropped:
-        print(f"  dropped {_counts(funnel.sources_dropped)}")
-    print(f"triplets  {funnel.candidates} candidates, {funnel.kept} kept of {funnel.wanted} wanted")
-    if funnel.dropped:
-        print(f"  dropped {_counts(funnel.dropped)}")
-    print(f"shards    {funnel.shards} in {out / 'data'}, {funnel.bytes / 1e6:.1f} MB")
-    if funnel.seconds:
-        print(f"time      {funnel.seconds:.1f} s of building this time, {funnel.built / funnel.seconds:.1f} triplets/s")
-    if funnel.shards_missing:
-        print(f"missing   {funnel.shards_missing} shards; the run that ends last writes card and manifests")
-    else:
-        print(f"card      {out / 'README.md'}\npictures  {out / 'card' / 'contact_sheet.png'}")
-
-
-def _counts(table: dict[str, int]) -> str:
-    return ", ".join(f"{number} {name}" for name, number in table.items()) or "none"
-
-
-def _print_fetch(result: "FetchReport") -> None:
-    print(f"licence   {result.licence}")
-    if result.fetched or result.present:
-        print(
-            f"files     {result.fetched} came ({result.bytes / 1e6:.1f} MB), {result.present} were there: {result.to}"
-        )
-    for row in result.missing:
-        print(f"missing   {row.file}: {row.reason}, {row.detail}")
-    for number, step in enumerate(result.steps, 1):
-        print(f"step {number:<4} {step}")
-
-
-def _print_pilot(estimate: "Pilot", workers: int) -> None:
-    for mix in estimate.mixes:
-        print(
-            f"{mix.mix}: {mix.triplets} triplets, {mix.acceptance:.0%} of candidates pass, "
-            f"{mix.seconds / 60:.1f} core minutes, {mix.gigabytes:.2f} GB (from {mix.samples} samples)"
-        )
-    print(
-        f"together: {estimate.shards} shards, about {estimate.minutes:.1f} minutes with {workers} workers, "
-        f"{estimate.gigabytes:.2f} GB; nothing was written but the cache"
-    )

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 Use = Literal["foreground", "background", "cut", "layers"]
-Kind = Literal["photo", "rgba", "layers"]
+Kind = Literal["photo", "rgba", "layers", "prompt"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,6 +22,7 @@ class Seed:
         outlines: polygons, each flat x, y, x, y … in px.
         holes: polygons of what can be seen through it.
         mask: file of a mask of the whole picture, bright = object; another size is resized by nearest.
+        mask_member: name of the member, where ``mask`` is a zip.
         uses: what this object may serve for.
         drop: why the source's own flags rule it out, in snake_case (``occluded``); such a seed becomes a reject row.
     """
@@ -34,6 +35,7 @@ class Seed:
     outlines: tuple[tuple[float, ...], ...] = ()
     holes: tuple[tuple[float, ...], ...] = ()
     mask: Path | None = None
+    mask_member: str = ""
     uses: tuple[Use, ...] = ("foreground", "cut")
     drop: str = ""
 
@@ -49,7 +51,8 @@ class Entry:
         span: offset and length of the picture in ``path``, or None for the whole file.
         base: a second file that the first needs, such as the photograph under a MULAN annotation.
         rotation: degrees by which the decoded picture is turned counter-clockwise to stand upright: 0, 90, 180 or 270.
-        kind: ``photo``, ``rgba`` for a cut-out with straight alpha, or ``layers`` for a picture already in layers.
+        kind: ``photo``, ``rgba`` for a cut-out with straight alpha, ``layers`` for a picture already in layers, or
+            ``prompt`` for text that a model makes a cut-out of.
         uses: what the picture may serve for.
         licence: identifier of :data:`layerkit.manifests.licences.LICENCES`.
         author: as the source gives it.

@@ -9,7 +9,11 @@ from .errors import UsageError
 LicenceClass = Literal["open", "share-alike", "non-commercial", "unknown"]
 
 CLASSES: tuple[LicenceClass, ...] = ("open", "share-alike", "non-commercial", "unknown")
-"""From the freest to the strictest. An unknown licence grants nothing, so it is the strictest."""
+"""From the freest to the strictest.
+
+``unknown`` is what grants no right to a work made of the work: no licence that is known, and the licences without
+derivatives (CC BY-ND and BY-NC-ND), for every composite and every cut-out is a derivative.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +23,11 @@ class Licence:
     id: str
     kind: LicenceClass
     url: str
+
+    @property
+    def commercial_ok(self) -> bool:
+        """Whether a work made of the work may be used commercially, under the terms of the licence."""
+        return self.kind in ("open", "share-alike")
 
 
 _CREATIVE_COMMONS = "https://creativecommons.org/licenses"
@@ -32,15 +41,27 @@ LICENCES: dict[str, Licence] = {
         Licence("apache-2.0", "open", "https://www.apache.org/licenses/LICENSE-2.0"),
         Licence("bsd-3-clause", "open", "https://opensource.org/license/bsd-3-clause"),
         Licence("cc-by-2.0", "open", f"{_CREATIVE_COMMONS}/by/2.0/"),
+        Licence("cc-by-3.0", "open", f"{_CREATIVE_COMMONS}/by/3.0/"),
         Licence("cc-by-4.0", "open", f"{_CREATIVE_COMMONS}/by/4.0/"),
         Licence("cc-by-sa-2.0", "share-alike", f"{_CREATIVE_COMMONS}/by-sa/2.0/"),
+        Licence("cc-by-sa-3.0", "share-alike", f"{_CREATIVE_COMMONS}/by-sa/3.0/"),
         Licence("cc-by-sa-4.0", "share-alike", f"{_CREATIVE_COMMONS}/by-sa/4.0/"),
+        Licence("cc-by-nc-2.0", "non-commercial", f"{_CREATIVE_COMMONS}/by-nc/2.0/"),
         Licence("cc-by-nc-4.0", "non-commercial", f"{_CREATIVE_COMMONS}/by-nc/4.0/"),
+        Licence("cc-by-nc-sa-2.0", "non-commercial", f"{_CREATIVE_COMMONS}/by-nc-sa/2.0/"),
         Licence("cc-by-nc-sa-4.0", "non-commercial", f"{_CREATIVE_COMMONS}/by-nc-sa/4.0/"),
+        Licence("places2-terms", "non-commercial", "http://places2.csail.mit.edu/download.html"),
+        Licence("matterport3d-terms", "non-commercial", "https://niessner.github.io/Matterport"),
+        Licence("cc-by-nd-2.0", "unknown", f"{_CREATIVE_COMMONS}/by-nd/2.0/"),
+        Licence("cc-by-nc-nd-2.0", "unknown", f"{_CREATIVE_COMMONS}/by-nc-nd/2.0/"),
         Licence("unknown", "unknown", ""),
     )
 }
-"""Every licence that layerkit knows, from the freest to the strictest."""
+"""Every licence that layerkit knows, from the freest to the strictest.
+
+Some data sets have terms of their own: those of Places2 allow research and education without commerce, and no
+redistribution of the pictures; those of Matterport3D are signed.
+"""
 
 _RANK = {name: rank for rank, name in enumerate(LICENCES)}
 

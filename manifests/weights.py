@@ -23,7 +23,7 @@ class Weights:
         revision: branch, tag or commit on the hub; the release of a plain file.
         licence: of the weights, as their card states it.
         size_mb: size of the files that are read, in units of 10⁶ bytes, rounded.
-        kind: ``onnx`` (one file) or ``diffusers`` (a pipeline folder).
+        kind: ``onnx`` (one file), ``safetensors`` (a folder of the named files) or ``diffusers`` (a pipeline folder).
         files: what must be there, relative to the repository; for ``onnx`` the one file.
 
     """
@@ -45,8 +45,8 @@ class Weights:
         """Name the command, or the place to put the file, that makes these weights available."""
         if not self.repo:
             return f"get {self.files[0]} ({self.revision}), put it at DIR/{self.files[0]} and give --weights DIR"
-        wanted = f" {self.files[0]}" if self.single_file else ""
-        return f"run: hf download {self.repo}{wanted} --revision {self.revision}"
+        wanted = () if self.kind == "diffusers" else self.files
+        return f"run: {' '.join(['hf download', self.repo, *wanted])} --revision {self.revision}"
 
 
 _PIPELINE = ("model_index.json",)
@@ -76,6 +76,42 @@ WEIGHTS: dict[str, Weights] = {
         33700,
         "diffusers",
         _PIPELINE,
+    ),
+    "depth-anything-v2-small": Weights(
+        "depth-anything-v2-small",
+        "depth-anything/Depth-Anything-V2-Small-hf",
+        "main",
+        "Apache-2.0",
+        99,
+        "transformers",
+        ("config.json", "model.safetensors", "preprocessor_config.json"),
+    ),
+    # The branch main holds a pickle only; this is the Hub's own conversion of it, which Google has not merged.
+    "efficientnet-b0": Weights(
+        "efficientnet-b0",
+        "google/efficientnet-b0",
+        "refs/pr/3",
+        "Apache-2.0",
+        21,
+        "safetensors",
+        ("config.json", "model.safetensors"),
+    ),
+    "layerdiffuse-sdxl-base": Weights(
+        "layerdiffuse-sdxl-base", "SG161222/RealVisXL_V4.0", "main", "openrail++", 13900, "diffusers", _PIPELINE
+    ),
+    # Made for the base above; the code that reads them is Apache-2.0, the weights' card says openrail.
+    "layerdiffuse-sdxl": Weights(
+        "layerdiffuse-sdxl",
+        "lllyasviel/LayerDiffuse_Diffusers",
+        "main",
+        "openrail",
+        2121,
+        "safetensors",
+        (
+            "ld_diffusers_sdxl_attn.safetensors",
+            "ld_diffusers_sdxl_vae_transparent_encoder.safetensors",
+            "ld_diffusers_sdxl_vae_transparent_decoder.safetensors",
+        ),
     ),
 }
 

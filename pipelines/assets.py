@@ -8,6 +8,7 @@ import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -15,9 +16,10 @@ from numpy.typing import NDArray
 
 from ..manifests.entry import Entry, Seed
 from ..manifests.errors import BadImage
-from ..toolkit import compose, cutout, images, inpaint, matte, mulan, quality, saliency, similarity
+from ..manifests.sources.prompts import parse_prompt
+from ..toolkit import completeness, compose, cutout, images, inpaint, matte, mulan, quality, saliency, similarity
 from .filters import all_scores
-from .loaders import inpainter, saliency_model
+from .loaders import cutout_generator, depth_model, inpainter, quality_judge, saliency_model
 from .recipe import CutOptions
 
 U8 = NDArray[np.uint8]
@@ -61,12 +63,11 @@ class Photo:
         factor = min(1.0, 2 * self.size / min(picture.shape[:2]))
         return compose.resize(picture, _scaled(picture.shape, factor)), factor
 
-    def mask(self, picture: U8, factor: float, seed: Seed | None) -> Mask:
-        """The object's hard mask on the picture."""
-        if seed is None:
-            return cutout.salient_object(picture, saliency_model(self.options.saliency, self.weights)(picture))
+    def mask(self, picture: U8, factor: float, seed: Seed) -> Mask:
+        """The hard mask on the picture of an object that the source knows."""
         if seed.mask is not None:
-            return cutout.resize_mask(upright(read_mask(seed.mask), self.entry.rotation), picture.shape[:2])
+            found = upright(read_mask(seed.mask, seed.mask_member), self.entry.rotation)
+            return cutout.resize_mask(found, picture.shape[:2])
         left, top, width, height = (round(v * factor) for v in seed.box)
         return cutout.object_mask(
             picture,
@@ -76,19 +77,46 @@ class Photo:
             holes=[[v * factor for v in hole] for hole in seed.holes],
         )
 
-    def alpha(self, picture: U8, mask: Mask) -> U8:
-        """The object's soft alpha."""
+    def cutout(self, picture: U8, factor: float) -> U8:
+        """The object in question, straight RGBA as large as the picture.
+
+        Raises:
+            BadImage: ``no_object``.
+        """
+        if self.seed is None:
+            salient = saliency_model(self.options.saliency, self.weights)(picture)
+            mask, soft = self._salient(picture, salient), np.rint(salient * 255)
+        else:
+            mask, soft = self.mask(picture, factor, self.seed), np.full(picture.shape[:2], 255)
         if not mask.any():
             raise BadImage("no_object", f"no object was found in {self.entry.path}")
-        return matte.clean_alpha(matte.refine(picture, mask, band=self.options.band, method=self.options.matting))
+        if self.options.matting == "none":
+            alpha = np.where(mask, soft, 0).astype(np.uint8)
+            return np.dstack([picture * (alpha > 0)[..., None], alpha])
+        alpha = matte.clean_alpha(matte.refine(picture, mask, band=self.options.band, method=self.options.matting))
+        return np.dstack([matte.estimate_colour(picture, alpha), alpha])
+
+    def _salient(self, picture: U8, saliency_map: NDArray[np.float32]) -> Mask:
+        if self.options.mask == "saliency":
+            return saliency.salient_mask(saliency_map, self.options.threshold)
+        return cutout.salient_object(picture, saliency_map)
+
+    def completeness(self, picture: U8, mask: Mask) -> float:
+        """See :mod:`layerkit.toolkit.completeness`."""
+        if self.options.depth == "none":
+            return completeness.by_geometry(mask)
+        return completeness.by_depth(mask, depth_model(self.options.depth, self.weights)(picture))
+
+    def verdict(self, role: str, picture: U8, mask: Mask) -> float:
+        """What the judge of a role says of a mask or of a filled hole."""
+        name = self.options.mask_judge if role == "mask-quality" else self.options.inpaint_judge
+        return quality_judge(role, name, self.weights)(picture, mask)
 
     def without(self, picture: U8, mask: Mask) -> tuple[U8, Mask]:
         """The picture with what ``mask`` covers gone, and the hole that was filled."""
         hole = inpaint.dilated(mask, max(3, round(self.options.dilate * min(picture.shape[:2]) / 512)))
-        seed = int(
-            hashlib.sha256(self.data).hexdigest()[:8], 16
-        )  # of the picture, so that all recipes share the result
-        return inpaint.inpaint(inpainter(self.options.inpainting, self.weights), picture, hole, seed=seed), hole
+        model = inpainter(self.options.inpainting, self.weights)
+        return inpaint.inpaint(model, picture, hole, seed=_seed(self.data)), hole
 
     def behind(self, picture: U8, mask: Mask) -> tuple[U8, Mask]:
         """What is behind the object: the source's own clean plate where it has one, else :meth:`without`."""
@@ -106,13 +134,14 @@ def upright(picture: NDArray[Any], rotation: int) -> NDArray[Any]:
     return np.ascontiguousarray(np.rot90(picture, rotation // 90)) if rotation else picture
 
 
-def read_mask(path: Path) -> Mask:
-    """A mask file, bright = object (above 127, so that JPEG masks serve too).
+def read_mask(path: Path, member: str = "") -> Mask:
+    """A mask file, or the member of a zip, bright = object (above 127, so that JPEG masks serve too).
 
     Raises:
         BadImage: see :func:`layerkit.toolkit.images.read`.
     """
-    return np.asarray(images.read(path).max(axis=-1) > 127, bool)
+    picture = images.decode(images.read_member(path, member)) if member else images.read(path)
+    return np.asarray(picture.max(axis=-1) > 127, bool)
 
 
 def rgba_asset(photo: Photo) -> Made:
@@ -120,17 +149,30 @@ def rgba_asset(photo: Photo) -> Made:
     picture = images.decode(photo.data, alpha=True)
     if picture[..., 3].min() == 255:
         raise BadImage("no_alpha", f"{photo.entry.path} is opaque everywhere: expected an RGBA cut-out")
-    return _asset(picture[..., :3], matte.clean_alpha(picture[..., 3]), photo.size)
+    return _asset(picture[..., :3], matte.clean_alpha(picture[..., 3]), photo.size, picture)
+
+
+def generated_asset(photo: Photo) -> Made:
+    """A cut-out that a model makes of a prompt; the seed is the prompt's own, or follows from its text."""
+    prompt = parse_prompt(photo.data)
+    seed = _seed(photo.data) if prompt.seed is None else prompt.seed
+    picture = cutout_generator(photo.options.generator, photo.weights)(prompt.prompt, seed, prompt.negative)
+    return _asset(picture[..., :3], matte.clean_alpha(picture[..., 3]), photo.size, picture)
 
 
 def photo_asset(photo: Photo) -> Made:
     """An object of a photograph: mask, matte, colour."""
     picture, factor = photo.picture()
-    alpha = photo.alpha(picture, photo.mask(picture, factor, photo.seed))
-    return _asset(matte.estimate_colour(picture, alpha), alpha, photo.size)
+    rgba = photo.cutout(picture, factor)
+    mask = rgba[..., 3] > 127
+    measured = {
+        "completeness": photo.completeness(picture, mask),
+        "mask_quality": photo.verdict("mask-quality", picture, mask),
+    }
+    return _asset(rgba[..., :3], rgba[..., 3], photo.size, picture, measured)
 
 
-def _asset(colour: U8, alpha: U8, size: int) -> Made:
+def _asset(colour: U8, alpha: U8, size: int, photo: U8, measured: Mapping[str, float] = MappingProxyType({})) -> Made:
     """Crop to the object, no longer than the build's size, and measure."""
     box = matte.bounding_box(alpha)
     if box is None:
@@ -143,9 +185,27 @@ def _asset(colour: U8, alpha: U8, size: int) -> Made:
         "border": matte.border_share(alpha > 127),
         "fragments": matte.fragments(rgba[..., 3] > 127),
         "haze": matte.haze(rgba[..., 3]),
+        "completeness": completeness.by_geometry(alpha > 127),
         "sharpness": quality.sharpness(rgba[..., :3]),
+        **measured,
     }
-    return {"foreground": rgba}, facts(rgba, scores)
+    return {"foreground": rgba}, facts(rgba, scores, photo)
+
+
+def background_scores(picture: U8, model: saliency.SaliencyModel) -> dict[str, float]:
+    """What a background is judged by, as it is."""
+    return {
+        "side": min(picture.shape[:2]),
+        "salient": float(saliency.salient_mask(model(picture), 0.5).mean()),
+        "sharpness": quality.sharpness(picture),
+    }
+
+
+def plain_background(photo: Photo) -> Made:
+    """The measures of a photograph that is a background as it is: no pixels, for its own file has them."""
+    picture = upright(images.decode(photo.data), photo.entry.rotation)
+    model = saliency_model(photo.options.saliency, photo.weights)
+    return {}, facts(picture, background_scores(picture, model), picture)
 
 
 def cleared(photo: Photo) -> Made:
@@ -160,26 +220,29 @@ def cleared(photo: Photo) -> Made:
             )
         mask |= found
     background, _ = photo.without(picture, mask)
-    scores = {"side": min(picture.shape[:2]), "sharpness": quality.sharpness(background)}
-    return {"background": background}, facts(background, scores)
+    scores = background_scores(background, saliency_model(photo.options.saliency, photo.weights))
+    return {"background": background}, facts(background, scores, picture)
 
 
 def taken_apart(photo: Photo) -> Made:
     """A photograph taken apart: the object as RGBA, and what is behind it, inpainted."""
     picture, factor = photo.picture()
-    alpha = photo.alpha(picture, photo.mask(picture, factor, photo.seed))
-    foreground = np.dstack([matte.estimate_colour(picture, alpha), alpha])
+    foreground = photo.cutout(picture, factor)
+    alpha = foreground[..., 3]
     background, hole = photo.behind(picture, alpha > 0)
     model = saliency_model(photo.options.saliency, photo.weights)
     scores = {
         "side": min(picture.shape[:2]),
         "border": matte.border_share(alpha > 127),
         "haze": matte.haze(alpha),
+        "completeness": photo.completeness(picture, alpha > 127),
+        "mask_quality": photo.verdict("mask-quality", picture, alpha > 127),
+        "inpaint_quality": photo.verdict("inpaint-quality", background, hole),
         "sharpness": quality.sharpness(picture),
         "residual": saliency.residual(model(background), hole),
         "texture": inpaint.texture_ratio(background, hole),
     }
-    return {"image": picture, "layer-00": foreground, "background": background}, facts(picture, scores)
+    return {"image": picture, "layer-00": foreground, "background": background}, facts(picture, scores, picture)
 
 
 def in_layers(photo: Photo) -> Made:
@@ -191,10 +254,10 @@ def in_layers(photo: Photo) -> Made:
     pixels = {f"layer-{k:02d}": layer for k, layer in enumerate(stack)}
     pixels |= {"image": compose.resize(base, size), "background": compose.resize(picture.background, size)}
     told = zip(stack, picture.captions[1:], strict=True)
-    return pixels, {"layers": [{"caption": caption, **_layer_facts(layer)} for layer, caption in told]}
+    return pixels, {"layers": [{"caption": caption, **_layer_facts(layer, base)} for layer, caption in told]}
 
 
-def _layer_facts(layer: U8) -> dict[str, Any]:
+def _layer_facts(layer: U8, base: U8) -> dict[str, Any]:
     alpha = layer[..., 3]
     box = matte.bounding_box(alpha)
     crop = layer[box.slices] if box else layer
@@ -202,23 +265,29 @@ def _layer_facts(layer: U8) -> dict[str, Any]:
         "side": max(crop.shape[:2]) if box else 0,
         "border": matte.border_share(alpha > 127),
         "haze": matte.haze(alpha),
+        "completeness": completeness.by_geometry(alpha > 127),
         "sharpness": quality.sharpness(crop[..., :3]),
     }
-    return {**facts(crop, scores), "height": layer.shape[0], "width": layer.shape[1]}
+    return {**facts(crop, scores, base), "height": layer.shape[0], "width": layer.shape[1]}
 
 
 def layer_asset(photo: Photo) -> Made:
     """One layer of a picture that came in layers, as an asset."""
-    picture, _ = photo.layered()
+    picture, base = photo.layered()
     layer = picture.layers[photo.layer]
-    return _asset(layer[..., :3], matte.clean_alpha(layer[..., 3]), photo.size)
+    return _asset(layer[..., :3], matte.clean_alpha(layer[..., 3]), photo.size, base)
 
 
-def facts(picture: U8, scores: Mapping[str, float]) -> dict[str, Any]:
-    """Size, perceptual hash and scores, as plain JSON types."""
+def facts(picture: U8, scores: Mapping[str, float], photo: U8) -> dict[str, Any]:
+    """Size, scores, and the perceptual hashes of the picture and of the photograph it comes from, as JSON types."""
     height, width = picture.shape[:2]
-    phash = similarity.perceptual_hash(picture)
-    return {"height": height, "width": width, "phash": phash, "scores": all_scores(scores)}
+    hashes = {"phash": similarity.perceptual_hash(picture), "photo_phash": similarity.perceptual_hash(photo)}
+    return {"height": height, "width": width, **hashes, "scores": all_scores(scores)}
+
+
+def _seed(data: bytes) -> int:
+    """Of the input, so that all recipes share the result."""
+    return int(hashlib.sha256(data).hexdigest()[:8], 16)
 
 
 def _scaled(shape: tuple[int, ...], factor: float) -> tuple[int, int]:

@@ -1,6 +1,5 @@
 """``build-triplets``: claim the folder, fill the pools, build the shards that are missing, finish."""
 
-import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, replace
@@ -12,9 +11,12 @@ from . import launch
 from .fill import fill_pools
 from .finish import finish, is_finished
 from .funnel import Funnel, funnel_of
-from .ledger import BuildFolder, Commit
+from .launch_ray import session
+from .ledger import POOLS, BuildFolder, Commit
+from .object_store import StoreFolder
 from .options import BuildOptions, Progress, Report
 from .plan import Shard, plan
+from .rebuild import check_shards, check_sources, read_lock
 from .recipe import Recipe, differences
 from .shard import ShardJob
 
@@ -40,11 +42,18 @@ def build(recipe: Recipe, options: BuildOptions, report: Report) -> Funnel:
     try:
         with (
             folder.lock(str(options.part), whole=options.part.of == 1),
-            launch.session(options.launcher, options.workers),
+            session(options.launcher, options.workers, options.address),
         ):
             _claim(folder, recipe)
             fill_pools(folder, recipe, options, report)
-            return _build_and_finish(folder, recipe, options, report)
+            folder.share(f".layerkit/{POOLS}")
+            lock = read_lock(options.recipe_file, recipe)
+            if lock and options.recipe_file:
+                check_sources(folder, recipe, lock, options.recipe_file.parent)
+            funnel = _build_and_finish(folder, recipe, options, report)
+            if lock and options.recipe_file and not funnel.shards_missing:
+                check_shards(folder, recipe, lock, options.recipe_file.parent)
+            return funnel
     except OSError as error:
         raise RunError(
             f"cannot write {error.filename or folder.root}: {error.strerror or error}; "
@@ -57,9 +66,11 @@ def _build_and_finish(folder: BuildFolder, recipe: Recipe, options: BuildOptions
     began = time.perf_counter()
     built = sum(commit.kept for commit in build_shards(folder, recipe, options, shards, report))
     seconds = time.perf_counter() - began if built else 0.0
+    folder.refresh()
     funnel = replace(funnel_of(folder, recipe), built=built, seconds=seconds)
     if funnel.shards_missing == 0 and (built or not is_finished(folder)):
         finish(folder, recipe, asdict(funnel))
+        folder.share("manifests", "card", "croissant.json", "index.json", "README.md")
     return funnel
 
 
@@ -69,26 +80,14 @@ def open_folder(recipe: Recipe, options: BuildOptions) -> BuildFolder:
     Raises:
         UsageError: ``out`` is a file, or a folder with something else in it.
     """
-    folder = BuildFolder(options.out)
-    holds_build = (folder.state / "run.json").exists()
-    if options.out.is_dir() and any(options.out.iterdir()) and not holds_build and not folder.state.is_dir():
-        raise UsageError(
-            f"--out: expected an empty folder or an earlier build, got {options.out}, which holds other files"
-        )
-    if options.overwrite and folder.state.is_dir():
-        _delete_build(folder)
+    folder = StoreFolder(options.store, options.out) if options.store else BuildFolder(options.out)
+    if folder.is_foreign():
+        where = options.store or options.out
+        raise UsageError(f"--out: expected an empty folder or an earlier build, got {where}, which holds other files")
+    if options.overwrite:
+        folder.clear()
     folder.create()
     return folder
-
-
-def _delete_build(folder: BuildFolder) -> None:
-    """Delete what a build makes, and nothing else."""
-    with folder.lock("overwrite", whole=True):
-        for name in ("README.md", "croissant.json", "index.json"):
-            (folder.root / name).unlink(missing_ok=True)
-        kept = set(folder.state.glob("lock*"))  # this run holds them, and another may wait for them
-        for path in {folder.data, folder.manifests, folder.root / "card", *folder.state.iterdir()} - kept:
-            shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
 
 
 def _claim(folder: BuildFolder, recipe: Recipe) -> None:
@@ -120,14 +119,15 @@ def build_shards(
     fingerprint = recipe.fingerprint
     done = folder.sweep({shard.index: shard.tar for shard in shards}, fingerprint)
     job = ShardJob(
-        recipe=recipe, fingerprint=fingerprint, root=folder.root.resolve(), cache=options.cache, weights=options.weights
+        recipe=recipe, fingerprint=fingerprint, folder=folder.resolved(), cache=options.cache, weights=options.weights
     )
     total = sum(shard.count for shard in shards)
     slots = kept = sum(shard.count for shard in shards if shard.index in done)
     report(Progress(stage="build", done=slots, total=total, kept=kept))
     sizes = {shard.index: shard.count for shard in shards}
     missing = (shard for shard in shards if shard.index not in done)
-    for commit in launch.run(options.launcher, job, missing, options.workers):
+    neural = any(mix.cut.is_neural for mix in recipe.mix)
+    for commit in launch.run(options.launcher, job, missing, options.workers, gpu=neural):
         slots, kept = slots + sizes[commit.shard], kept + commit.kept
         report(Progress(stage="build", done=slots, total=total, kept=kept))
         yield commit

@@ -15,6 +15,17 @@ from .prepare import Prepared
 
 U8 = NDArray[np.uint8]
 
+_ROLES = (
+    "generator",
+    "segmentation",
+    "matting",
+    "foreground_colour",
+    "inpainting",
+    "depth",
+    "mask_judge",
+    "inpaint_judge",
+)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Candidate:
@@ -65,5 +76,4 @@ def name_of(*rows: Prepared) -> str:
 
 def models_of(rows: Mapping[str, Prepared]) -> dict[str, str]:
     """The models of several rows by layer and role, such as ``foreground.matting``; every name always there."""
-    roles = ("segmentation", "matting", "foreground_colour", "inpainting")
-    return {f"{layer}.{role}": row.models.get(role, "") for layer, row in rows.items() for role in roles}
+    return {f"{layer}.{role}": row.models.get(role, "") for layer, row in rows.items() for role in _ROLES}

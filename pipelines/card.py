@@ -5,16 +5,11 @@ from dataclasses import asdict
 from typing import Any
 
 from ..manifests import sources
-from ..manifests.licences import LICENCES, strictest
-from .features import features, member_names
+from ..manifests.licences import strictest
+from .features import member_names
+from .front_matter import Statistics, front_matter
 from .ledger import BuildFolder, write_atomically
 from .recipe import Mix, Recipe
-
-Statistics = Mapping[str, Any]
-
-_HUB_SPLITS = {"train": "train", "val": "validation", "test": "test"}
-_NOT_ON_HUB = {"public-domain", "cc-by-sa-2.0"}
-"""Licences for which the Hub has no identifier."""
 
 _SHOWN = 50
 """Authors that the card names; the rest stand in the manifest."""
@@ -36,6 +31,7 @@ def render(recipe: Recipe, statistics: Statistics) -> str:
         _about(recipe, statistics),
         _mixes(recipe, statistics),
         _funnel(statistics),
+        _splits(recipe, statistics),
         _licences(statistics),
         _models(statistics),
         _shadows(recipe.mix),
@@ -43,29 +39,7 @@ def render(recipe: Recipe, statistics: Statistics) -> str:
         _rebuilding(recipe, statistics),
         _limits(recipe, statistics),
     )
-    return _front_matter(recipe, statistics) + "\n" + "\n".join(sections)
-
-
-def _front_matter(recipe: Recipe, statistics: Statistics) -> str:
-    from huggingface_hub import DatasetCardData
-
-    licence = strictest(statistics["licences"].get("sample", {}))
-    named: dict[str, Any] = {"license": "other", "license_name": licence, "license_link": LICENCES[licence].url}
-    data = DatasetCardData(
-        **(named if licence in _NOT_ON_HUB else {"license": licence}),
-        pretty_name=f"layerkit {recipe.name}",
-        task_categories=["image-to-image", "image-segmentation"],
-        tags=["webdataset", "layer-decomposition", "matting", "object-removal", "shadow", "layerkit"],
-        size_categories=[_size_category(statistics["funnel"]["kept"])],
-        configs=[{"config_name": "default", "data_files": [{"split": "train", "path": "data/train-*.tar"}]}],
-        dataset_info={"features": features(recipe.members, statistics["models"])},
-    )
-    return f"---\n{data.to_yaml()}\n---\n"
-
-
-def _size_category(count: int) -> str:
-    names = ("n<1K", "1K<n<10K", "10K<n<100K", "100K<n<1M", "1M<n<10M", "10M<n<100M", "100M<n<1B")
-    return next((name for k, name in enumerate(names) if count < 10 ** (3 + k)), "n>1B")
+    return front_matter(recipe, statistics) + "\n" + "\n".join(sections)
 
 
 def _about(recipe: Recipe, statistics: Statistics) -> str:
@@ -138,6 +112,26 @@ Of {funnel["candidates"]:,} candidates for {funnel["wanted"]:,} places:
 """
 
 
+def _splits(recipe: Recipe, statistics: Statistics) -> str:
+    rows = [(split, made["kept"], made["shards"]) for split, made in statistics["splits"].items()]
+    checked = [
+        (
+            one["name"],
+            one["files"],
+            *(statistics["leaks"].get(one["name"], {}).get(how, 0) for how in ("exact", "near")),
+        )
+        for one in statistics["excluded"]
+    ]
+    text = f"## Splits and leaks\n\n{_table(('split', 'samples', 'shards'), rows)}\n"
+    if len(rows) > 1:
+        text += "No photograph, cut-out or near-duplicate of one is in two splits.\n"
+    if checked:
+        head = ("benchmark", "files", "refused here as exact copies", "as near-duplicates")
+        text += "\nNothing that a benchmark holds was used, by sha256 and by perceptual hash:\n\n"
+        return text + _table(head, checked)
+    return f"{text}\nNo benchmark was checked against (`--exclude NAME=DIR` does).\n"
+
+
 def _reasons(counts: Sequence[tuple[str, int]], otherwise: str) -> str:
     return _table(("outcome", "number"), counts) if counts else otherwise + "\n"
 
@@ -162,6 +156,8 @@ def _licences(statistics: Statistics) -> str:
 A sample's licence is the strictest of its layers'; this build's is **{strict}**. An unknown licence grants nothing.
 
 {_table(("layer", "licence", "samples or layers"), rows)}
+`load_dataset(…, name="open")` and so on for the other classes picks the tars that hold nothing stricter.
+
 {_table(("source", "author", "licence", "for example", "layers"), authors)}
 Column `layers` of `manifests/samples.parquet` names author, licence, address and sha256 of every layer.{more}
 """
@@ -250,8 +246,9 @@ def _limits(recipe: Recipe, statistics: Statistics) -> str:
     routes = {mix.route for mix in recipe.mix}
     limits = [
         f"The variety is that of the sources, whatever the count ({usable}).",
-        "All samples are in the split `train`; samples share foregrounds and backgrounds, so a random split leaks.",
     ]
+    if len(recipe.splits.shares()) == 1:
+        limits.append("All samples are `train`; they share foregrounds and backgrounds, so a random split leaks.")
     if "paste" in routes:
         limits.append(
             "Pasted objects know nothing of the scene: no perspective, no matching light or colour, no reflections; "

@@ -4,7 +4,6 @@ import io
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 from ..toolkit.images import encode_png
@@ -31,7 +30,7 @@ def write_pictures(folder: BuildFolder, shards: Sequence[Commit], statistics: Ma
     """Write ``card/contact_sheet.png`` and ``card/histograms.png``."""
     card = folder.root / "card"
     card.mkdir(exist_ok=True)
-    sheet = contact_sheet(_chosen(folder.data, spread(shards, SAMPLES)), SIDE)
+    sheet = contact_sheet(_chosen(folder, spread(shards, SAMPLES)), SIDE)
     write_atomically(card / "contact_sheet.png", encode_png(sheet))
     write_atomically(card / "histograms.png", histograms(statistics))
 
@@ -61,12 +60,13 @@ def _locate(shards: Sequence[Commit], position: int) -> tuple[str, int]:
     raise IndexError(position)
 
 
-def _chosen(data: Path, chosen: Mapping[str, Sequence[int]]) -> Iterator[tuple[str, Layers]]:
+def _chosen(folder: BuildFolder, chosen: Mapping[str, Sequence[int]]) -> Iterator[tuple[str, Layers]]:
     """Key and layers of the chosen samples; the others are passed over without being decoded."""
     for tar, indices in chosen.items():
-        for k, (key, sample) in enumerate(islice(read_samples(data / tar), max(indices) + 1)):
-            if k in indices:
-                yield key, decode_layers(sample, key)
+        with folder.tar(tar) as path:
+            for k, (key, sample) in enumerate(islice(read_samples(path), max(indices) + 1)):
+                if k in indices:
+                    yield key, decode_layers(sample, key)
 
 
 def histograms(statistics: Mapping[str, Any]) -> bytes:

@@ -1,7 +1,9 @@
 """Fetch a data set of :data:`layerkit.manifests.downloads.DOWNLOADS`: the files, or the steps.
 
-Open Images comes as its source reads it: the tables in the folder under their own names, the pictures in ``SPLIT/``.
-A picture that does not come is a row of the report; a table that does not come is an error.
+Open Images comes as its source reads it: the tables in the folder under their own names, the pictures in ``SPLIT/``,
+the archives of masks in ``SPLIT-masks/``. Without a count at most :data:`UNCOUNTED` pictures come: whoever wants more
+says how many, and whoever wants all of train says 1743042. A picture or an archive that does not come is a row of the
+report; a table that does not come is an error.
 """
 
 import csv
@@ -15,15 +17,17 @@ from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from itertools import islice
 from pathlib import Path
-from typing import TypeVar
 
 from ..manifests.downloads import Download, Files, find
 from ..manifests.errors import RunError, UsageError
 from .options import Progress, Report
-from .transfer import Patience, TransferError, download
+from .transfer import Patience, TransferError, download, length
 
 _IMAGE_ID = re.compile(r"[0-9A-Za-z_-]{1,64}")
-_Came = TypeVar("_Came")
+UNCOUNTED = 50_000
+"""Pictures that come without being counted; the validation split has fewer."""
+
+_PICTURE_BYTES = 294_300  # on average: train has 513 GB, validation 12, test 36
 _BATCH = 1024  # pictures queued at a time; the train split has 1.7 million
 
 
@@ -32,7 +36,7 @@ class NotFetched:
     """A file that did not come.
 
     Attributes:
-        file: its name, as the table gives it.
+        file: its name, as the table gives it, below the folder.
         reason: ``not_found`` or ``refused`` by the server, ``failed`` after every try, ``unsafe_name``.
         detail: address and what was said.
     """
@@ -71,6 +75,15 @@ class FetchReport:
         """Files that may come when it is run again."""
         return sum(row.reason == "failed" for row in self.missing)
 
+    def describe(self) -> str:
+        """The report in words."""
+        lines = [f"licence   {self.licence}"]
+        if self.fetched or self.present:
+            size = f"{self.fetched} came ({self.bytes / 1e6:.1f} MB), {self.present} were there"
+            lines.append(f"files     {size}: {self.to}")
+        lines += [f"missing   {row.file}: {row.reason}, {row.detail}" for row in self.missing]
+        return "\n".join([*lines, *(f"step {number:<4} {step}" for number, step in enumerate(self.steps, 1))])
+
 
 def fetch(
     name: str,
@@ -79,6 +92,7 @@ def fetch(
     split: str = "validation",
     classes: Sequence[str] = (),
     count: int | None = None,
+    masks: bool = True,
     base_url: str | None = None,
     workers: int = 4,
     report: Report | None = None,
@@ -91,14 +105,18 @@ def fetch(
         to: the folder.
         split: of Open Images: train, validation or test.
         classes: display names; pictures with a box of any of them. Empty takes every picture of the split's table.
-        count: take this many of them, those first whose SHA-256 of the id is least; None takes all.
-        base_url: a mirror that holds both the tables and ``SPLIT/ID.jpg``.
-        workers: pictures at a time.
-        report: called as pictures come.
+        count: take this many of them, those first whose SHA-256 of the id is least; None takes all, where these are no
+            more than :data:`UNCOUNTED`.
+        masks: bring the mask pictures as well. They lie in 16 archives by the first digit of the picture's id, which
+            come whole, of train some hundred MB each; only those that hold a mask of a chosen picture come.
+        base_url: a mirror that holds the tables, the archives and ``SPLIT/ID.jpg``.
+        workers: files at a time.
+        report: called as files come; the stage of the masks names their size before the first comes.
         patience: how long a file is tried.
 
     Raises:
-        UsageError: an unknown data set, split or class, or an option that the data set does not have.
+        UsageError: an unknown data set, split or class, an option that the data set does not have, or more pictures
+            than come without a count.
         RunError: a table or the hub cannot be had, or the folder cannot be written.
     """
     row = find(name)
@@ -111,10 +129,10 @@ def fetch(
     files = row.files if base_url is None else _mirrored(row.files, base_url)
     run = _Fetch(files, to, split, patience or Patience())
     try:
-        run.run(classes, count, workers, report or (lambda _: None))
+        run.run(classes, count, masks, workers, report or (lambda _: None))
     except OSError as error:
         raise RunError(f"{to}: cannot write {error.filename or 'a file'}: {error.strerror or error}") from error
-    came = [length for length in run.lengths if length]
+    came = [size for size in run.lengths if size]
     return replace(
         done, fetched=len(came), present=len(run.lengths) - len(came), bytes=sum(came), missing=tuple(run.missing)
     )
@@ -127,9 +145,20 @@ def _check_options(
         raise UsageError(f"fetch {row.name}: --classes, --count and a mirror are for openimages; leave them out")
     if row.files is not None and split not in row.files.lists:
         raise UsageError(f"--split: expected one of {', '.join(row.files.lists)}, got {split!r}")
+    if row.files is not None and not classes and count is None:
+        _check_number(row.files.counts[split], split)
     for option, number in (("--count", count), ("--workers", workers)):
         if number is not None and number < 1:
             raise UsageError(f"{option}: expected 1 or more, got {number}")
+
+
+def _check_number(number: int, split: str) -> None:
+    """Refuse more pictures than come without a count; ``split`` may have words on the choice."""
+    if number > UNCOUNTED:
+        raise UsageError(
+            f"--count: expected a number for more than {UNCOUNTED} pictures, got none for the {number} of {split}, "
+            f"{number * _PICTURE_BYTES / 1e9:.0f} GB; add --classes NAME or --count N (--count {number} takes all)"
+        )
 
 
 def _mirrored(files: Files, address: str) -> Files:
@@ -145,19 +174,31 @@ class _Fetch:
         self.lengths: list[int] = []  # of the files, 0 for one that was there
         self.missing: list[NotFetched] = []
 
-    def run(self, classes: Sequence[str], count: int | None, workers: int, report: Report) -> None:
-        """Bring the tables, then the pictures chosen by them."""
+    def run(self, classes: Sequence[str], count: int | None, masks: bool, workers: int, report: Report) -> None:
+        """Bring the tables, then the pictures chosen by them, and the masks of these."""
         names = self.table(self.files.classes)
-        images, boxes, *_ = [self.table(path) for path in self.files.lists[self.split]]
-        ids = _with_classes(boxes, _identifiers(names, classes)) if classes else _column(images, "ImageID")
-        wanted = sorted(set(ids), key=lambda id_: hashlib.sha256(id_.encode()).digest())[:count]
-        with closing(_threaded(self.picture, wanted, workers)) as results:
+        images, boxes, outlined = [self.table(path) for path in self.files.lists[self.split]]
+        ids = set(_with_classes(boxes, _identifiers(names, classes)) if classes else _column(images, "ImageID"))
+        if count is None:
+            _check_number(len(ids), f"{self.split} with {', '.join(classes)}" if classes else self.split)
+        wanted = sorted(ids, key=lambda id_: hashlib.sha256(id_.encode()).digest())[:count]
+        self.bring(self.picture, wanted, workers, report, "fetch")
+        if masks:
+            digits = _digits(outlined, set(wanted))
+            self.bring(self.archive, digits, workers, report, self.stage(digits))
+
+    def bring(self, work: "_Work", names: Sequence[str], workers: int, report: Report, stage: str) -> None:
+        """Bring a file a name, and count it."""
+        missing = len(self.missing)
+        report(Progress(stage=stage, done=0, total=len(names), kept=0))
+        with closing(_threaded(work, names, workers)) as results:
             for number, came in enumerate(results, 1):
                 if isinstance(came, NotFetched):
                     self.missing.append(came)
                 else:
                     self.lengths.append(came)
-                report(Progress(stage="fetch", done=number, total=len(wanted), kept=number - len(self.missing)))
+                kept = number + missing - len(self.missing)
+                report(Progress(stage=stage, done=number, total=len(names), kept=kept))
 
     def table(self, path: str) -> Path:
         """Bring a table, named as on the server."""
@@ -170,20 +211,43 @@ class _Fetch:
         if not _IMAGE_ID.fullmatch(id_):
             return NotFetched(file=id_, reason="unsafe_name", detail=f"expected an ImageID, got {id_!r}")
         name = f"{self.split}/{id_}.jpg"
+        return self.file(self.files.pictures + name, name, stop)
+
+    def archive(self, digit: str, stop: threading.Event) -> int | NotFetched:
+        """Bring the archive of masks of a digit; its length, or why it did not come."""
+        return self.file(*self.archive_at(digit), stop)
+
+    def archive_at(self, digit: str) -> tuple[str, str]:
+        """Its address, and its name below the folder."""
+        path = self.files.masks.format(split=self.split, digit=digit)
+        return self.files.address + path, f"{self.split}-masks/{path.rpartition('/')[2]}"
+
+    def file(self, address: str, name: str, stop: threading.Event) -> int | NotFetched:
+        """Bring a file to its name below the folder."""
         try:
-            return download(self.files.pictures + name, self.to / name, self.patience, stop=stop)
+            return download(address, self.to / name, self.patience, stop=stop)
         except TransferError as error:
             return NotFetched(file=name, reason=error.reason, detail=str(error))
 
+    def stage(self, digits: Sequence[str]) -> str:
+        """What the progress of the masks is called: with the size, as the server says, of what is not there yet."""
+        places = map(self.archive_at, digits)
+        sizes = [length(address, self.patience) for address, name in places if not (self.to / name).exists()]
+        return f"masks ({sum(sizes) / 1e6:.0f} MB)" if sizes and all(sizes) else "masks"
 
-def _threaded(work: Callable[[str, threading.Event], _Came], ids: Iterable[str], workers: int) -> Generator[_Came]:
-    """What ``work`` returns for each id; an interruption ends the pauses and drops what is queued."""
+
+_Work = Callable[[str, threading.Event], int | NotFetched]
+"""Brings what a name stands for, and may be told to stop waiting."""
+
+
+def _threaded(work: _Work, names: Iterable[str], workers: int) -> Generator[int | NotFetched]:
+    """What ``work`` returns for each name; an interruption ends the pauses and drops what is queued."""
     stop = threading.Event()
     executor = ThreadPoolExecutor(workers)
-    rest = iter(ids)
+    rest = iter(names)
     try:
         while batch := list(islice(rest, _BATCH)):
-            yield from executor.map(lambda id_: work(id_, stop), batch)
+            yield from executor.map(lambda name: work(name, stop), batch)
     finally:
         stop.set()
         executor.shutdown(cancel_futures=True)
@@ -218,6 +282,11 @@ def _column(path: Path, name: str) -> Iterator[str]:
 
 def _with_classes(boxes: Path, identifiers: set[str]) -> Iterator[str]:
     return (id_ for id_, label in _columns(boxes, "ImageID", "LabelName") if label in identifiers)
+
+
+def _digits(outlined: Path, ids: set[str]) -> list[str]:
+    """First digits of the pictures among ``ids`` that the table of masks lists."""
+    return sorted({id_[:1].lower() for id_ in _column(outlined, "ImageID") if id_ in ids} & set("0123456789abcdef"))
 
 
 def _identifiers(table: Path, names: Sequence[str]) -> set[str]:

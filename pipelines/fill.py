@@ -1,40 +1,57 @@
-"""Fill the pools: index every source, prepare its entries, drop near-duplicates, write the outcome."""
+"""Fill the pools: index every source, prepare its entries, drop near-duplicates and leaks, write the outcome."""
 
 import json
+import os
+import uuid
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, replace
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
-from itertools import chain
+from itertools import islice
 from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
 
 from ..manifests import sources
 from ..manifests.entry import Entry, Use
 from ..manifests.errors import UsageError
+from ..toolkit import similarity
 from . import launch
-from .ledger import POOLS, BuildFolder, write_atomically
+from .filters import Drop
+from .leaks import Known, known_pictures
+from .ledger import TMP, BuildFolder, sync
 from .options import BuildOptions, Progress, Report
-from .pools import chunks, without_near_duplicates, write_pool
+from .pool_file import column, copy_rows, open_table, read_row, write_rows
 from .prepare import Preparation, Prepared
 from .recipe import Mix, Recipe
+from .rows import pool_path, pool_uses
+from .splits import write_splits
 
 # Entries that a worker prepares at a time: taking a photograph apart takes seconds, measuring a background a moment.
 _CHUNK: dict[Use, int] = {"foreground": 4, "background": 16, "cut": 1, "layers": 4}
 
 
 def fill_pools(folder: BuildFolder, recipe: Recipe, options: BuildOptions, report: Report) -> None:
-    """Prepare what every mix draws from, where that was not done yet.
+    """Prepare what every mix draws from, where that was not done yet, and part it into splits.
 
     Raises:
-        UsageError: a source cannot be read, or nothing of it is usable.
+        UsageError: a source cannot be read, nothing of it is usable, or too little for the splits.
     """
-    for mix in recipe.mix:
-        for use, source in mix.pools.items():
-            path = folder.state / POOLS / f"{mix.name}-{use}.arrow"
-            if not path.exists():
-                rows = list(_prepared(recipe, mix, use, source, options, report))  # type: ignore[arg-type]
-                rows = without_near_duplicates(rows, mix.filters.near_duplicate)
-                _write_outcome(path, rows, f"mix {mix.name!r}: {use} from {source!r}")
+    known = known_pictures(folder, recipe, options, report)
+    for mix, use, source in pool_uses(recipe):
+        path = pool_path(folder, mix, use)
+        if not path.exists():
+            rows = _prepared(recipe, mix, use, source, options, report)
+            with _drafts(folder, path) as (draft, whole, rejects):
+                refused = Refused(rejects, options.roots.get(source))
+                write_rows(draft, refused.without(rows))
+                _copy_wanted(draft, whole, known, mix.filters.near_duplicate, refused)
+                if refused.number == refused.seen:
+                    raise UsageError(f"mix {mix.name!r}: {use} from {source!r}: {refused.summary()}")
+    write_splits(folder, recipe)
 
 
 def _prepared(
@@ -43,14 +60,28 @@ def _prepared(
     """The prepared rows of a source in the order of its index, whoever prepared them."""
     job = Preparation(recipe=recipe, mix=mix, use=use, cache=options.cache, weights=options.weights)
     entries = _usable(sources.entries(source, options.roots), use, recipe)
-    results: dict[int, list[Prepared]] = {}
+    early: dict[int, list[Prepared]] = {}
+    following = done = 0
     for number, rows in launch.run(
-        options.launcher, partial(_numbered, job), enumerate(chunks(entries, _CHUNK[use])), options.workers
+        options.launcher,
+        partial(_numbered, job),
+        enumerate(chunks(entries, _CHUNK[use])),
+        options.workers,
+        gpu=mix.cut.is_neural or source == "layerdiffuse:generate",
     ):
-        results[number] = rows
-        done = sum(map(len, results.values()))
+        early[number] = rows
+        done += len(rows)
         report(Progress(stage=f"prepare {mix.name} {use}", done=done, total=0, kept=done))
-    return chain.from_iterable(results[number] for number in sorted(results))
+        while following in early:
+            yield from early.pop(following)
+            following += 1
+
+
+def chunks(entries: Iterable[Entry], size: int) -> Iterator[list[Entry]]:
+    """The entries in lists of ``size``."""
+    iterator = iter(entries)
+    while chunk := list(islice(iterator, size)):
+        yield chunk
 
 
 def _numbered(job: Preparation, chunk: tuple[int, list[Entry]]) -> tuple[int, list[Prepared]]:
@@ -67,14 +98,90 @@ def _usable(entries: Iterable[Entry], use: Use, recipe: Recipe) -> Iterator[Entr
             yield entry
 
 
-def _write_outcome(path: Path, rows: list[Prepared], what: str) -> None:
-    """The rejects, then the pool, which is the proof that both are whole."""
-    rejects = [row for row in rows if row.drop is not None]
-    write_atomically(
-        path.with_suffix(".rejects.jsonl"), b"".join(json.dumps(asdict(r)).encode() + b"\n" for r in rejects)
-    )
-    if len(rejects) == len(rows):
-        reasons = Counter(row.drop.reason for row in rejects if row.drop)
-        first = next((row.drop.detail for row in rejects if row.drop and row.drop.detail), "")
-        raise UsageError(f"{what}: nothing is usable of {len(rows)} candidates ({dict(reasons)}); {first}")
-    write_pool(path, rows)
+@dataclass(slots=True)
+class Refused:
+    """Writes refused rows as they come, paths told from the source's root, and counts.
+
+    Attributes:
+        file: open for writing.
+        root: of the source, or None.
+        seen: rows in all.
+        number: of refused ones.
+    """
+
+    file: BinaryIO
+    root: Path | None
+    seen: int = 0
+    number: int = 0
+    _reasons: Counter[str] = field(default_factory=Counter)
+    _first: str = ""
+
+    def without(self, rows: Iterable[Prepared]) -> Iterator[Prepared]:
+        """Pass on the rows that were not refused, write the others."""
+        for row in rows:
+            self.seen += 1
+            if row.drop is None:
+                yield row
+            else:
+                self.add(row, row.drop)
+
+    def add(self, row: Prepared, drop: Drop) -> None:
+        """Write a row as refused for ``drop``."""
+        drop = replace(drop, detail=self._told(drop.detail))
+        self.number += 1
+        self._reasons[drop.reason] += 1
+        self._first = self._first or drop.detail
+        table = asdict(replace(row, path=self._told(row.path), drop=drop))
+        self.file.write(json.dumps(table).encode() + b"\n")
+
+    def _told(self, text: str) -> str:
+        """``text`` without the folder that the source lies in here: elsewhere it is another."""
+        return text.replace(f"{self.root}{os.sep}", "") if self.root else text
+
+    def summary(self) -> str:
+        """Why nothing was left."""
+        return f"nothing is usable of {self.seen} candidates ({dict(self._reasons)}); {self._first}"
+
+
+@contextmanager
+def _drafts(folder: BuildFolder, path: Path) -> Iterator[tuple[Path, Path, BinaryIO]]:
+    """Paths for a draft and for the whole pool, and an open file for the rejects.
+
+    Rejects and pool are renamed into place at the end, the pool last: it is the proof that both are whole.
+    """
+    draft = folder.state / TMP / f"{path.stem}.{uuid.uuid4().hex}.arrow"
+    rejects = draft.with_suffix(".jsonl")
+    whole = draft.with_suffix(".whole")
+    try:
+        with rejects.open("wb") as file:
+            yield draft, whole, file
+        for written, final in ((rejects, path.with_suffix(".rejects.jsonl")), (whole, path)):
+            sync(written)
+            os.replace(written, final)
+            sync(path.parent)
+    finally:
+        for leftover in (draft, rejects, whole):
+            leftover.unlink(missing_ok=True)
+
+
+def _copy_wanted(draft: Path, whole: Path, known: Known, distance: int, refused: Refused) -> None:
+    """Write the draft's rows without leaks and near-duplicates, which are refused."""
+    table = open_table(draft)
+    drops = known.drops(table, distance)
+    drops |= _near_duplicates(table, np.array([k for k in range(len(table)) if k not in drops], int), distance)
+    for k, drop in sorted(drops.items()):
+        refused.add(read_row(table, k), drop)
+    copy_rows(table, np.array([k not in drops for k in range(len(table))], bool), whole)
+
+
+def _near_duplicates(table: Any, rows: NDArray[np.intp], distance: int) -> dict[int, Drop]:
+    """Those of the rows that look like an earlier kept one."""
+    if distance < 0:
+        return {}
+    hashes, ids = column(table, "phash"), column(table, "id")
+    drops = {}
+    for later, earlier in similarity.near_duplicates(hashes[rows], distance).items():
+        a, b = rows[later], rows[earlier]
+        apart = int(np.bitwise_count(hashes[a] ^ hashes[b]))
+        drops[int(a)] = Drop("near_duplicate", apart, distance, f"looks like {ids[b]}")
+    return drops

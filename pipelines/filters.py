@@ -4,6 +4,9 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ..manifests.errors import UsageError
 from ..manifests.record import NOT_MEASURED
 
@@ -38,14 +41,19 @@ class Limits:
         area: visible object's share of the picture.
         fragments: 8-connected components of the visible object of 100 px and more.
         haze: share of the object that is half transparent away from its edge.
+        completeness: share of the object's outline that nothing in front of it and no edge of the picture cuts off.
+        salient: share of a background that its saliency map holds for salient (above 0.5): few remain with 0.05.
         sharpness: variance of the Laplacian; low is blurred.
         saliency_iou: IoU of the picture's salient mask with the object mask.
         saliency_contrast: mean saliency inside the object over inside plus outside; 0.5 is indifferent.
         residual: the same for the inpainted hole of the background: high means something was painted there (``cut``).
         texture: gradient energy of the hole over that of its surroundings: low is smeared, high is garbage (``cut``).
+        mask_quality: verdict of the judge of masks, 1 is good: whole, without background, not too small.
+        inpaint_quality: verdict of the judge of filled holes, 1 is good: no object or artefact there (``cut``).
         composite: mean distance of the image to the photograph it came from, levels (``cut``).
         recomposition: largest distance of the written layers, composed, to the float composite, levels.
-        near_duplicate: perceptual hashes this many bits apart or fewer count as one picture; -1 keeps all.
+        near_duplicate: perceptual hashes this many bits apart or fewer count as one picture, in the build and in the
+            benchmarks that it excludes; -1 keeps all but exact copies of the latter.
     """
 
     side: Range = (32.0, math.inf)
@@ -54,11 +62,15 @@ class Limits:
     area: Range = (0.003, 0.75)
     fragments: Range = (1.0, 8.0)
     haze: Range = (0.0, 0.4)
+    completeness: Range = (0.0, 1.0)
+    salient: Range = (0.0, 1.0)
     sharpness: Range = (10.0, math.inf)
     saliency_iou: Range = (0.0, 1.0)
     saliency_contrast: Range = (0.3, 1.0)
     residual: Range = (0.0, 0.8)
     texture: Range = (0.1, 4.0)
+    mask_quality: Range = (0.0, 1.0)
+    inpaint_quality: Range = (0.0, 1.0)
     composite: Range = (0.0, 24.0)
     recomposition: Range = (0.0, 2.0)
     near_duplicate: int = 4
@@ -74,6 +86,12 @@ SCORES = tuple(field.name for field in fields(Limits) if field.name != "near_dup
 """Names of the scores, in the order in which they are judged."""
 
 
+LESS_IS_BETTER = frozenset(
+    {"border", "outside", "fragments", "haze", "salient", "residual", "composite", "recomposition"}
+)
+"""The filters whose highest value matters; of the others it is the lowest."""
+
+
 def judge(scores: Mapping[str, float], limits: Limits) -> Drop | None:
     """The first limit that a measured score breaks, or None."""
     for name in SCORES:
@@ -84,6 +102,21 @@ def judge(scores: Mapping[str, float], limits: Limits) -> Drop | None:
         if not low <= value <= high:  # not a number breaks every limit
             return Drop(name, value, low if value < low else high)
     return None
+
+
+def judge_all(scores: NDArray[np.float64], limits: Limits) -> NDArray[np.intp]:
+    """:func:`judge` of many at once.
+
+    Args:
+        scores: (N, number of :data:`SCORES`), in their order.
+        limits: to apply.
+
+    Returns:
+        For each row the index of the first filter that it breaks, or -1.
+    """
+    low, high = np.array([getattr(limits, name) for name in SCORES]).T
+    broken = (scores != NOT_MEASURED) & ~((low <= scores) & (scores <= high))
+    return np.where(broken.any(axis=1), broken.argmax(axis=1), -1)
 
 
 def all_scores(scores: Mapping[str, float]) -> dict[str, float]:

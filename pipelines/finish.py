@@ -8,6 +8,7 @@ from . import rows, tables
 from .card import write_card
 from .card_pictures import write_pictures
 from .croissant import write_croissant, write_index
+from .leaks import excluded
 from .ledger import BuildFolder, Commit, write_atomically
 from .lock import write_lock
 from .recipe import Recipe
@@ -33,6 +34,7 @@ def finish(folder: BuildFolder, recipe: Recipe, funnel: dict[str, Any]) -> None:
         "name": recipe.name,
         "fingerprint": recipe.fingerprint,
         "funnel": {name: value for name, value in funnel.items() if name not in _OF_THE_RUN},
+        "excluded": [excluded(folder, name) for name in recipe.exclude],
         **write_tables(folder, recipe, shards),
     }
     write_atomically(folder.manifests / "stats.json", json.dumps(statistics, indent=1).encode())

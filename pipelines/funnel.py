@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from .ledger import POOLS, BuildFolder
@@ -42,13 +43,37 @@ class Funnel:
     built: int = 0
     seconds: float = 0.0
 
+    def describe(self, out: str) -> str:
+        """The funnel in words, for a build at ``out``."""
+        lines = [f"sources   {told(self.sources_kept)}"]
+        if self.sources_dropped:
+            lines.append(f"  dropped {told(self.sources_dropped)}")
+        lines.append(f"triplets  {self.candidates} candidates, {self.kept} kept of {self.wanted} wanted")
+        if self.dropped:
+            lines.append(f"  dropped {told(self.dropped)}")
+        lines.append(f"shards    {self.shards} in {out}/data, {self.bytes / 1e6:.1f} MB")
+        if self.seconds:
+            pace = self.built / self.seconds
+            lines.append(f"time      {self.seconds:.1f} s of building this time, {pace:.1f} triplets/s")
+        if self.shards_missing:
+            lines.append(f"missing   {self.shards_missing} shards; the run that ends last writes card and manifests")
+        else:
+            lines.append(f"card      {out}/README.md\npictures  {out}/card/contact_sheet.png")
+        return "\n".join(lines)
+
+
+def told(counts: Mapping[str, int]) -> str:
+    """Counts in words."""
+    return ", ".join(f"{number} {name}" for name, number in counts.items()) or "none"
+
 
 def funnel_of(folder: BuildFolder, recipe: Recipe) -> Funnel:
     """Reduce the commits and the pools' rejects to the funnel; always from what is on the disk."""
     dropped: Counter[str] = Counter()
+    tars = folder.tars()
     kept = candidates = size = shards = missing = 0
     for shard in plan(recipe):
-        commit = folder.read_commit(shard.index, recipe.fingerprint)
+        commit = folder.read_commit(shard.index, recipe.fingerprint, tars)
         if commit is None:
             missing += 1
             continue

@@ -76,7 +76,7 @@ class Found:
 class Inspection:
     """Looks at one shard; picklable."""
 
-    root: Path
+    folder: BuildFolder
     fingerprint: str
     recipe: Recipe
 
@@ -88,7 +88,7 @@ class Inspection:
 
     def _faults(self, look: Look, keys: list[str]) -> Iterator[Fault]:
         """The faults of a shard; ``keys`` is filled with those of its samples."""
-        folder, shard = BuildFolder(self.root), look.shard
+        folder, shard = self.folder, look.shard
         commit = _read_commit(folder, shard, self.fingerprint)
         if isinstance(commit, Fault):
             yield commit
@@ -97,7 +97,7 @@ class Inspection:
         rows = None if isinstance(read, Fault) else read
         if isinstance(read, Fault):
             yield read
-        if commit.tar and (misfit := _size_fault(folder.data / commit.tar, commit)):
+        if commit.tar and (misfit := _size_fault(folder, commit)):
             yield Fault(f"data/{commit.tar}", "", misfit)
         elif commit.tar and (look.positions is None or look.positions):
             yield from self._tar_faults(look, commit, rows, keys)
@@ -105,7 +105,13 @@ class Inspection:
             keys += [row["key"] for row in rows or []]
 
     def _tar_faults(self, look: Look, commit: Commit, rows: list[Row] | None, keys: list[str]) -> Iterator[Fault]:
-        path, file = self.root / "data" / commit.tar, f"data/{commit.tar}"
+        with self.folder.tar(commit.tar) as path:
+            yield from self._file_faults(path, look, commit, rows, keys)
+
+    def _file_faults(
+        self, path: Path, look: Look, commit: Commit, rows: list[Row] | None, keys: list[str]
+    ) -> Iterator[Fault]:
+        file = f"data/{commit.tar}"
         with path.open("rb") as tar:
             sha256 = hashlib.file_digest(tar, "sha256").hexdigest()
         if sha256 != commit.sha256:
@@ -195,7 +201,7 @@ def _read_commit(folder: BuildFolder, shard: Shard, fingerprint: str) -> Commit 
     try:
         commit = schema.parse(Commit, json.loads(path.read_bytes()), "commit")
     except FileNotFoundError:
-        if (folder.data / shard.tar).exists():
+        if folder.tar_size(shard.tar) is not None:
             return Fault(f"data/{shard.tar}", "", f"has no commit: an interrupted build left it; {_REBUILD}")
         return Fault(file, "", f"is missing: the shard {shard.tar} was not built; {_REBUILD}")
     except (OSError, ValueError, UsageError) as error:
@@ -219,11 +225,10 @@ def _read_rows(folder: BuildFolder, commit: Commit) -> list[Row] | Fault:
     return kept if got == expected else Fault(file, "", f"expected candidates, kept, dropped {expected}, got {got}")
 
 
-def _size_fault(path: Path, commit: Commit) -> str | None:
-    try:
-        size = path.stat().st_size
-    except OSError as error:
-        return f"cannot be read ({error.strerror}), its commit says {commit.kept} samples; {_REBUILD}"
+def _size_fault(folder: BuildFolder, commit: Commit) -> str | None:
+    size = folder.tar_size(commit.tar)
+    if size is None:
+        return f"is missing, its commit says {commit.kept} samples; {_REBUILD}"
     return None if size == commit.bytes else f"expected {commit.bytes} bytes, got {size}; {_REBUILD}"
 
 

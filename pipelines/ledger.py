@@ -6,6 +6,7 @@ A shard is done when its commit parses, belongs to this recipe, and its tar has 
 import fcntl
 import json
 import os
+import shutil
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -33,6 +34,7 @@ class Commit:
         tar: file name under ``data/``; empty where no sample was kept.
         bytes: size of the tar.
         sha256: of the tar.
+        licence: the strictest of its samples; empty where it has none.
         kept: samples in the tar.
         candidates: drawn, kept or not.
         dropped: reason to number.
@@ -46,6 +48,7 @@ class Commit:
     tar: str
     bytes: int
     sha256: str
+    licence: str
     kept: int
     candidates: int
     dropped: Mapping[str, int]
@@ -60,6 +63,10 @@ class BuildFolder:
         self.data = root / "data"
         self.manifests = root / "manifests"
         self.state = root / ".layerkit"
+
+    def resolved(self) -> "BuildFolder":
+        """The same by its absolute path, for processes with another working folder."""
+        return BuildFolder(self.root.resolve())
 
     def create(self) -> None:
         """Make the folders.
@@ -83,30 +90,63 @@ class BuildFolder:
         """Where the rows of a shard lie, kept and rejected."""
         return self.state / ROWS / f"{shard:06d}.jsonl"
 
-    def read_commit(self, shard: int, fingerprint: str) -> Commit | None:
-        """The commit of a shard that is done, else None."""
+    def refresh(self) -> None:
+        """Bring here what other machines have added: nothing, for they see this folder."""
+
+    def share(self, *names: str) -> None:
+        """Bring files and folders below the root to where the build is kept: they are there."""
+
+    def is_foreign(self) -> bool:
+        """Whether the place holds other files than a build's."""
+        return self.root.is_dir() and any(self.root.iterdir()) and not self.state.is_dir()
+
+    def tars(self) -> dict[str, int]:
+        """Name and size of every tar."""
+        return {path.name: path.stat().st_size for path in self.data.iterdir()} if self.data.is_dir() else {}
+
+    def tar_size(self, name: str) -> int | None:
+        """Size of a tar, or None where it is not."""
+        path = self.data / name
+        return path.stat().st_size if path.is_file() else None
+
+    @contextmanager
+    def tar(self, name: str) -> Iterator[Path]:
+        """A tar as a file of this machine, for as long as it is read."""
+        yield self.data / name
+
+    def remove_tar(self, name: str) -> None:
+        """Delete a tar, if it is there."""
+        (self.data / name).unlink(missing_ok=True)
+
+    def clear(self) -> None:
+        """Delete what a build makes, and nothing else."""
+        if not self.state.is_dir():
+            return
+        with self.lock("overwrite", whole=True):
+            for name in ("README.md", "croissant.json", "index.json"):
+                (self.root / name).unlink(missing_ok=True)
+            kept = set(self.state.glob("lock*"))  # this run holds them, and another may wait for them
+            for path in {self.data, self.manifests, self.root / "card", *self.state.iterdir()} - kept:
+                shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+
+    def read_commit(self, shard: int, fingerprint: str, tars: Mapping[str, int]) -> Commit | None:
+        """The commit of a shard that is done, else None; ``tars`` is what :meth:`tars` says."""
         try:
             commit = schema.parse(Commit, json.loads(self.commit_path(shard).read_bytes()), "commit")
         except (OSError, ValueError, UsageError):
             return None
         is_ours = (commit.fingerprint, commit.shard) == (fingerprint, shard)
-        return commit if is_ours and self._tar_agrees(commit) else None
+        return commit if is_ours and self._tar_agrees(commit, tars) else None
 
-    def _tar_agrees(self, commit: Commit) -> bool:
-        if not self.rows_path(commit.shard).is_file():
-            return False
-        if not commit.tar:
-            return True
-        try:
-            return (self.data / commit.tar).stat().st_size == commit.bytes
-        except OSError:
-            return False
+    def _tar_agrees(self, commit: Commit, tars: Mapping[str, int]) -> bool:
+        has_rows = self.rows_path(commit.shard).is_file()
+        return has_rows and (not commit.tar or tars.get(commit.tar) == commit.bytes)
 
     def publish(self, commit: Commit, tar: Path, rows: bytes) -> None:
         """Publish a finished shard: the tar, then its rows, then the commit, each renamed into place."""
         if commit.tar:
             os.replace(tar, self.data / commit.tar)
-            _sync_folder(self.data)
+            sync(self.data)
         else:
             tar.unlink(missing_ok=True)
         write_atomically(self.rows_path(commit.shard), rows)
@@ -119,10 +159,12 @@ class BuildFolder:
             shards: index to tar name.
             fingerprint: of the recipe.
         """
-        done = {shard for shard in shards if self.read_commit(shard, fingerprint)}
+        tars = self.tars()
+        done = {shard for shard in shards if self.read_commit(shard, fingerprint, tars)}
         missing = {f"{shard:06d}": tar for shard, tar in shards.items() if shard not in done}
         for tar in missing.values():
-            (self.data / tar).unlink(missing_ok=True)
+            if tar in tars:
+                self.remove_tar(tar)
         for name in (COMMITS, ROWS, TMP):
             for path in (self.state / name).iterdir():
                 if path.name.lstrip(".").partition(".")[0] in missing:  # hidden: killed between writing and renaming
@@ -176,11 +218,12 @@ def write_atomically(path: Path, data: bytes) -> None:
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
-    _sync_folder(path.parent)
+    sync(path.parent)
 
 
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
+def sync(path: Path) -> None:
+    """Bring a closed file, or the names in a folder, to the disk."""
+    handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:

@@ -3,9 +3,25 @@
 from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
+from typing import Protocol
 
+from ..toolkit.depth import DepthModel, load_depth
 from ..toolkit.inpaint import Inpainter, load_inpainter
+from ..toolkit.judges import Judge, load_judge
+from ..toolkit.models.layerdiffuse import CutoutGenerator, load_generator
 from ..toolkit.saliency import SaliencyModel, load_saliency
+
+
+class Named(Protocol):
+    """What every model says of itself."""
+
+    @property
+    def name(self) -> str:
+        """What it is called."""
+
+    @property
+    def revision(self) -> str:
+        """Which version of it."""
 
 
 @lru_cache(maxsize=4)
@@ -20,7 +36,25 @@ def inpainter(name: str, weights: Path | None) -> Inpainter:
     return load_inpainter(name, weights)
 
 
-def model_name(model: SaliencyModel | Inpainter) -> str:
+@lru_cache(maxsize=2)
+def depth_model(name: str, weights: Path | None) -> DepthModel:
+    """The depth model of this process."""
+    return load_depth(name, weights)
+
+
+@lru_cache(maxsize=4)
+def quality_judge(role: str, name: str, weights: Path | None) -> Judge:
+    """The judge of masks or of filled holes of this process."""
+    return load_judge(role, name, weights)
+
+
+@lru_cache(maxsize=1)
+def cutout_generator(name: str, weights: Path | None) -> CutoutGenerator:
+    """The generator of cut-outs of this process."""
+    return load_generator(name, weights)
+
+
+def model_name(model: Named) -> str:
     """``name@revision``, as records name models."""
     return f"{model.name}@{model.revision}"
 

@@ -7,7 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from .leaks import excluded
 from .ledger import BuildFolder, write_atomically
+from .pool_file import open_table
 from .recipe import Recipe
 from .rows import pool_path, pool_uses
 
@@ -29,15 +31,14 @@ def write_lock(folder: BuildFolder, recipe: Recipe) -> None:
             {"mix": mix.name, "use": use, "source": source, **pool_digest(pool_path(folder, mix, use))}
             for mix, use, source in pool_uses(recipe)
         ],
+        "excluded": [excluded(folder, name) for name in recipe.exclude],
     }
     write_atomically(folder.manifests / "recipe.lock.toml", (_HEAD + to_toml(table)).encode())
 
 
 def pool_digest(path: Path) -> dict[str, Any]:
     """Number and digest of the entries of a pool, whatever their order."""
-    import pyarrow as pa
-
-    columns = pa.ipc.open_file(pa.memory_map(str(path))).read_all().select(["id", "sha256"])
+    columns = open_table(path).select(["id", "sha256"])
     digest = hashlib.sha256()
     for batch in columns.sort_by([("id", "ascending"), ("sha256", "ascending")]).to_batches(max_chunksize=4096):
         for id_, sha256 in zip(*(column.to_pylist() for column in batch.columns), strict=True):

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..manifests.record import Origin
-from ..toolkit import compose, matte, shadow
+from ..toolkit import compose, harmonise, matte, shadow
 from ..toolkit.layers import Layers, joint_alpha, visible_mask
 from ..toolkit.saliency import SaliencyModel, agreement
 from ..toolkit.shards import Members
@@ -36,6 +36,23 @@ class Place:
     top: int
     left: int
     mirror: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Actor:
+    """One object of a scene before it is placed.
+
+    Attributes:
+        row: what it is.
+        exact: premultiplied, see :func:`~layerkit.toolkit.compose.premultiply_exact`, turned.
+        angle: by which it was turned counter-clockwise, degrees.
+        harmonise: strength of the colour transfer from the background.
+    """
+
+    row: Prepared
+    exact: NDArray[np.uint16]
+    angle: float
+    harmonise: float
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -65,16 +82,16 @@ def paste(recipe: Recipe, mix: Mix, stock: Stock, rng: np.random.Generator) -> C
     plate, crop, ground = _crop_background(
         stock.pixels.of(scene)["background"], scene.ground, recipe.size, mix.placement, rng
     )
-    objects = _choose(stock.pools["foreground"], mix.objects, rng)
-    cutouts = [stock.pixels.of(row) for row in objects]
-    placed = _place([cutout["foreground"][..., 3] for cutout in cutouts], recipe.size, ground, mix.placement, rng)
+    actors = [_actor(row, mix, stock, rng) for row in _choose(stock.pools["foreground"], mix.objects, rng)]
+    placed = _place([actor.exact[..., 3] for actor in actors], recipe.size, ground, mix.placement, rng)
     if placed is None:
-        return Drop("placement", len(objects), mix.placement.tries, "no placement within the limits was found")
-    order = sorted(range(len(objects)), key=lambda k: placed[k].top + placed[k].height)
-    target = int(rng.integers(len(objects)))
+        return Drop("placement", len(actors), mix.placement.tries, "no placement within the limits was found")
+    order = sorted(range(len(actors)), key=lambda k: placed[k].top + placed[k].height)
+    target = int(rng.integers(len(actors)))
     light = shadow.draw_light(rng, mix.shadow)
-    rows = [objects[k] for k in order]
-    drawn = _draw([cutouts[k]["premultiplied"] for k in order], [placed[k] for k in order], rows, light, recipe.size)
+    actors, places = [actors[k] for k in order], [placed[k] for k in order]
+    rows = [actor.row for actor in actors]
+    drawn = _draw(actors, places, plate, light)
     layers, background, error = _assemble(drawn, target, plate, recipe.members)
     return Candidate(
         layers=layers,
@@ -85,11 +102,14 @@ def paste(recipe: Recipe, mix: Mix, stock: Stock, rng: np.random.Generator) -> C
         objects=len(rows),
         origins=_origins(rows, target, scene),
         models=models_of({"foreground": rows[target], "background": scene}),
-        scores=_scores(layers, placed[order[target]], rows[target], stock.saliency) | {"recomposition": error},
+        scores=_scores(layers, places[target], rows[target], stock.saliency) | {"recomposition": error},
         choices={
             "crop": crop,
             "light": asdict(light) if light else {},
-            "objects": [{"id": rows[n].id, **asdict(placed[k])} for n, k in enumerate(order)],
+            "objects": [
+                {"id": actor.row.id, **asdict(place), "angle": actor.angle, "harmonise": actor.harmonise}
+                for actor, place in zip(actors, places, strict=True)
+            ],
             "target": target,
         },
     )
@@ -102,6 +122,13 @@ def _choose(pool: Pool, count: tuple[int, int], rng: np.random.Generator) -> lis
     while len(chosen) < number:
         chosen[pool.draw(rng)] = None
     return [pool[k] for k in chosen]
+
+
+def _actor(row: Prepared, mix: Mix, stock: Stock, rng: np.random.Generator) -> Actor:
+    exact = stock.pixels.of(row)["premultiplied"]
+    angle = rng.uniform(-mix.placement.rotate, mix.placement.rotate) if mix.placement.rotate else 0.0
+    strength = rng.uniform(*mix.harmonise) if mix.harmonise[1] else 0.0
+    return Actor(row=row, exact=compose.turn(exact, angle) if angle else exact, angle=angle, harmonise=strength)
 
 
 def _crop_background(
@@ -123,9 +150,9 @@ def _crop_background(
 
 
 def _place(
-    alphas: Sequence[U8], size: int, ground: float, placement: Placement, rng: np.random.Generator
+    alphas: Sequence[NDArray[np.uint16]], size: int, ground: float, placement: Placement, rng: np.random.Generator
 ) -> list[Place] | None:
-    """Places for all objects that keep to the limits of overlap, or None after ``tries``."""
+    """Places for all objects, given by 255 times their alpha, that keep to the limits, or None after ``tries``."""
     for _ in range(placement.tries):
         places = [_draw_place(alpha.shape, size, ground, placement, rng) for alpha in alphas]
         if _hidden(alphas, places, size) <= placement.overlap:
@@ -147,7 +174,7 @@ def _draw_place(
     return Place(height=height, width=width, top=round(foot) - height, left=round(left), mirror=mirror)
 
 
-def _hidden(alphas: Sequence[U8], places: Sequence[Place], size: int, scale: int = 8) -> float:
+def _hidden(alphas: Sequence[NDArray[np.uint16]], places: Sequence[Place], size: int, scale: int = 8) -> float:
     """Largest share of any object that those in front of it hide, measured on an eighth of the canvas."""
     if len(places) == 1:
         return 0.0
@@ -160,7 +187,7 @@ def _share(mask: NDArray[np.bool_], front: NDArray[np.bool_]) -> float:
     return float(np.count_nonzero(mask & front)) / max(1, int(np.count_nonzero(mask)))
 
 
-def _thumbnail(alpha: U8, place: Place, size: int, scale: int) -> NDArray[np.bool_]:
+def _thumbnail(alpha: NDArray[np.uint16], place: Place, size: int, scale: int) -> NDArray[np.bool_]:
     canvas = np.zeros((size // scale + 1, size // scale + 1), bool)
     rows = np.arange(max(0, -(-place.top // scale)), min(size, place.top + place.height) // scale)
     columns = np.arange(max(0, -(-place.left // scale)), min(size, place.left + place.width) // scale)
@@ -168,28 +195,25 @@ def _thumbnail(alpha: U8, place: Place, size: int, scale: int) -> NDArray[np.boo
         y = (rows * scale - place.top) * alpha.shape[0] // place.height
         x = (columns * scale - place.left) * alpha.shape[1] // place.width
         x = alpha.shape[1] - 1 - x if place.mirror else x
-        canvas[np.ix_(rows, columns)] = alpha[np.ix_(y, x)] > 127
+        canvas[np.ix_(rows, columns)] = alpha[np.ix_(y, x)] > 127 * 255
     return canvas
 
 
-def _draw(
-    cutouts: Sequence[NDArray[np.uint16]],
-    places: Sequence[Place],
-    rows: Sequence[Prepared],
-    light: shadow.Light | None,
-    size: int,
-) -> list[Drawn]:
+def _draw(actors: Sequence[Actor], places: Sequence[Place], plate: U8, light: shadow.Light | None) -> list[Drawn]:
     """Objects on the canvas, back to front.
 
     The ground behind an object is hidden by it, and the shadow of another lies on that ground: so a shadow is taken
     away wherever an object that stands farther back covers the ground.
     """
     drawn: list[Drawn] = []
-    for cutout, place, row in zip(cutouts, places, rows, strict=True):
-        colour, alpha = _on_canvas(cutout, place, size)
+    size = len(plate)
+    for actor, place in zip(actors, places, strict=True):
+        colour, alpha = _on_canvas(actor.exact, place, size)
+        if actor.harmonise:
+            colour = harmonise.transfer_colour(colour, alpha, plate, actor.harmonise)
         shade = np.zeros((size, size), np.uint8)
         if light is not None:
-            cast = shadow.cast_shadow(alpha, light, stance="lying" if row.stance == "lying" else "standing")
+            cast = shadow.cast_shadow(alpha, light, stance="lying" if actor.row.stance == "lying" else "standing")
             shade = np.rint(cast * 255).astype(np.uint8)
             for farther in drawn:
                 region = farther.box.slices

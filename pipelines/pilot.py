@@ -53,6 +53,16 @@ class Pilot:
     gigabytes: float
     preparation: float
 
+    def describe(self, workers: int) -> str:
+        """The estimates in words."""
+        lines = [
+            f"{mix.mix}: {mix.triplets} triplets, {mix.acceptance:.0%} of candidates pass, "
+            f"{mix.seconds / 60:.1f} core minutes, {mix.gigabytes:.2f} GB (from {mix.samples} samples)"
+            for mix in self.mixes
+        ]
+        together = f"together: {self.shards} shards, about {self.minutes:.1f} minutes with {workers} workers"
+        return "\n".join([*lines, f"{together}, {self.gigabytes:.2f} GB; nothing was written but the cache"])
+
 
 def pilot(recipe: Recipe, options: BuildOptions, report: Report, samples: int = 24) -> Pilot:
     """Prepare the sources (into the cache), build some samples of every mix in memory, and write nothing to ``out``.
@@ -61,7 +71,7 @@ def pilot(recipe: Recipe, options: BuildOptions, report: Report, samples: int = 
         UsageError: a source cannot be read, or nothing of it is usable.
     """
     with tempfile.TemporaryDirectory(prefix="layerkit-pilot-") as scratch:
-        options = replace(options, out=Path(scratch) / "build", overwrite=False)
+        options = replace(options, out=Path(scratch) / "build", store="", overwrite=False)
         folder = open_folder(recipe, options)
         began = time.perf_counter()
         fill_pools(folder, recipe, options, report)
@@ -69,7 +79,7 @@ def pilot(recipe: Recipe, options: BuildOptions, report: Report, samples: int = 
         job = ShardJob(
             recipe=recipe,
             fingerprint=recipe.fingerprint,
-            root=folder.root,
+            folder=folder,
             cache=options.cache,
             weights=options.weights,
         )

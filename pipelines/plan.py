@@ -1,7 +1,7 @@
 """The plan: which slots (places for a triplet) lie in which shard. A function of the recipe alone."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from ..manifests.errors import UsageError
@@ -25,25 +25,32 @@ class Shard:
 
 
 def shares(recipe: Recipe) -> list[int]:
-    """Triplets of each mix: the shares of the count by largest remainder, so that they sum to it."""
-    total = math.fsum(mix.share for mix in recipe.mix)
-    exact = [recipe.count * mix.share / total for mix in recipe.mix]
+    """Triplets of each mix."""
+    return _divided(recipe.count, [mix.share for mix in recipe.mix])
+
+
+def _divided(count: int, parts: Sequence[float]) -> list[int]:
+    """``count`` in proportion to ``parts`` by largest remainder, so that the counts sum to it."""
+    total = math.fsum(parts)
+    exact = [count * part / total for part in parts]
     counts = [math.floor(value) for value in exact]
     by_remainder = sorted(range(len(exact)), key=lambda k: (counts[k] - exact[k], k))
-    for k in by_remainder[: recipe.count - sum(counts)]:
+    for k in by_remainder[: count - sum(counts)]:
         counts[k] += 1
     return counts
 
 
 def plan(recipe: Recipe) -> Iterator[Shard]:
-    """The shards in order, mix after mix; the last of a mix may be smaller."""
+    """The shards in order, mix after mix, split after split; the last of each may be smaller."""
     index = slot = 0
-    for mix, count in zip(recipe.mix, shares(recipe), strict=True):
-        for start in range(0, count, recipe.shard_size):
-            size = min(recipe.shard_size, count - start)
-            yield Shard(index=index, mix=mix.name, split="train", first=slot + start, count=size)
-            index += 1
-        slot += count
+    splits = recipe.splits.shares()
+    for mix, triplets in zip(recipe.mix, shares(recipe), strict=True):
+        for split, count in zip(splits, _divided(triplets, [*splits.values()]), strict=True):
+            for start in range(0, count, recipe.shard_size):
+                size = min(recipe.shard_size, count - start)
+                yield Shard(index=index, mix=mix.name, split=split, first=slot + start, count=size)
+                index += 1
+            slot += count
 
 
 @dataclass(frozen=True, slots=True)

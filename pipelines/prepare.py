@@ -13,14 +13,29 @@ from typing import Any
 from ..manifests.entry import Entry, Seed, Use
 from ..manifests.errors import BadImage
 from ..manifests.licences import allowed
-from ..toolkit import images, quality
-from .assets import Maker, Photo, cleared, facts, in_layers, layer_asset, photo_asset, rgba_asset, taken_apart, upright
+from ..toolkit import images
+from ..toolkit.saliency import SpectralResidual
+from .assets import (
+    Maker,
+    Photo,
+    background_scores,
+    cleared,
+    facts,
+    generated_asset,
+    in_layers,
+    layer_asset,
+    photo_asset,
+    plain_background,
+    rgba_asset,
+    taken_apart,
+    upright,
+)
 from .cache import Cache, bundle_key
 from .filters import Drop, judge
-from .loaders import algorithm_name, inpainter, model_name, saliency_model
+from .loaders import algorithm_name, cutout_generator, depth_model, inpainter, model_name, quality_judge, saliency_model
 from .recipe import Mix, Recipe
 
-_STEP = 5  # raised when a change here or in assets makes other pixels of the same input
+_STEP = 6  # raised when a change here or in assets makes other pixels of the same input
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +54,7 @@ class Prepared:
         bundle: key of its pixels in the cache; empty for a background that is used as it is.
         height, width: px, as prepared.
         phash: perceptual hash.
+        photo_phash: perceptual hash of the photograph that it comes from.
         stance: of an object.
         ground: of a background.
         scores: what was measured.
@@ -64,6 +80,7 @@ class Prepared:
     height: int = 0
     width: int = 0
     phash: int = 0
+    photo_phash: int = 0
     stance: str = "standing"
     ground: float = 0.5
     scores: Mapping[str, float] = field(default_factory=dict)
@@ -114,7 +131,9 @@ class Preparation:
             yield from self._layers(entry, data, blank)
         elif entry.kind == "rgba":
             yield self._cached(blank, entry, None, data, rgba_asset)
-        elif entry.seeds:
+        elif entry.kind == "prompt":
+            yield self._cached(blank, entry, None, data, generated_asset)
+        elif entry.seeds and self.mix.cut.mask == "source":
             yield from self._objects(entry, data, blank)
         else:
             yield self._cached(blank, entry, None, data, self._maker)
@@ -126,9 +145,10 @@ class Preparation:
     def _background(self, entry: Entry, data: bytes, blank: Prepared) -> Prepared:
         if entry.seeds:  # a photograph with known objects is a background once they are gone
             return self._cached(blank, entry, None, data, cleared)
-        picture = upright(images.decode(data), entry.rotation)
-        scores = {"side": min(picture.shape[:2]), "sharpness": quality.sharpness(picture)}
-        return replace(blank, **facts(picture, scores))
+        if self.mix.cut.saliency == "spectral":
+            picture = upright(images.decode(data), entry.rotation)
+            return replace(blank, **facts(picture, background_scores(picture, SpectralResidual()), picture))
+        return replace(self._cached(blank, entry, None, data, plain_background), bundle="")
 
     def _layers(self, entry: Entry, data: bytes, blank: Prepared) -> Iterator[Prepared]:
         """A row for each layer of a picture in layers; all share one bundle, but where they become assets."""
@@ -181,7 +201,7 @@ class Preparation:
             "files": [_file_hash(path) for path in files if path],
             "rotation": entry.rotation,
             "layer": blank.layer,
-            "options": asdict(self.mix.cut),
+            "options": asdict(self.mix.cut) if make not in (rgba_asset, layer_asset) else {},
             "models": models,
             "size": self.recipe.size,
         }
@@ -215,15 +235,32 @@ class Preparation:
         options = self.mix.cut
         if make in (rgba_asset, layer_asset):
             return {}
-        models = {"segmentation": algorithm_name(seed.method if seed else "grabcut", "opencv-python-headless")}
+        if make is plain_background:
+            return {"saliency": model_name(saliency_model(options.saliency, self.weights))}
+        if make is generated_asset:
+            return {"generator": model_name(cutout_generator(options.generator, self.weights))}
+        found = seed.method if seed else "threshold" if options.mask == "saliency" else "grabcut"
+        models = {"segmentation": algorithm_name(found, "opencv-python-headless")}
         if make is not cleared:
-            package = "pymatting" if options.matting == "closed-form" else "opencv-python-headless"
-            models["matting"] = algorithm_name(options.matting, package)
-            models["foreground_colour"] = algorithm_name("multi-level", "pymatting")
+            models |= self._cutting()
         if make is not photo_asset and entry.base is None:
             models["inpainting"] = model_name(inpainter(options.inpainting, self.weights))
         if make is taken_apart or (seed is None and make is photo_asset):
             models["saliency"] = model_name(saliency_model(options.saliency, self.weights))
+        if make is taken_apart:
+            models["inpaint_judge"] = model_name(quality_judge("inpaint-quality", options.inpaint_judge, self.weights))
+        return models
+
+    def _cutting(self) -> dict[str, str]:
+        """What cuts an object out and judges how well."""
+        options = self.mix.cut
+        models = {"mask_judge": model_name(quality_judge("mask-quality", options.mask_judge, self.weights))}
+        if options.matting != "none":
+            package = "pymatting" if options.matting == "closed-form" else "opencv-python-headless"
+            models["matting"] = algorithm_name(options.matting, package)
+            models["foreground_colour"] = algorithm_name("multi-level", "pymatting")
+        if options.depth != "none":
+            models["depth"] = model_name(depth_model(options.depth, self.weights))
         return models
 
 

@@ -3,19 +3,21 @@
 import hashlib
 import json
 import re
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
 from ..manifests import recipes, schema
+from ..manifests.entry import Use
 from ..manifests.errors import UsageError
 from ..manifests.licences import check_allow_list
 from ..toolkit.shadow import ShadowOptions
 from ..toolkit.shards import Members
 from .filters import Limits
 
-ALGORITHM = 1
+ALGORITHM = 2
 """Raised with every change that gives other bytes for the same recipe; part of the fingerprint."""
 
 Route = Literal["paste", "cut", "layers"]
@@ -30,6 +32,7 @@ class Placement:
         enlarge: an asset is never enlarged beyond this factor, or it would look blurred.
         inside: least share of an object's area that lies on the canvas.
         overlap: largest share of any object that others may hide.
+        rotate: an object is turned by up to this many degrees either way; what stands should stay near 0.
         mirror: probability that an object (or crop) is mirrored.
         tries: placements drawn before a slot's attempt is given up.
     """
@@ -38,8 +41,15 @@ class Placement:
     enlarge: float = 1.5
     inside: float = 0.85
     overlap: float = 0.4
+    rotate: float = 0.0
     mirror: float = 0.5
     tries: int = 20
+
+    def __post_init__(self) -> None:
+        if not 0 < self.scale[0] <= self.scale[1] <= 4:
+            raise UsageError(f"scale: expected [least, most] within 0..4, got {list(self.scale)}")
+        if not 0 <= self.rotate <= 180:
+            raise UsageError(f"rotate: expected 0..180 degrees, got {self.rotate}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,18 +57,38 @@ class CutOptions:
     """How objects are cut out of photographs and what is put behind them.
 
     Attributes:
+        mask: what says where the object is: ``source`` takes the source's own masks, boxes and outlines, and saliency
+            where it has none; ``saliency`` always takes the pixels above ``threshold``, as Text2Layer does.
+        threshold: of ``mask = "saliency"``; Text2Layer takes 0.1 of an ICON map.
         saliency: model that finds the object where the source knows none, and that the ``saliency`` filters ask.
-        matting: refinement of the hard mask, ``closed-form`` or ``guided``.
+        matting: refinement of the hard mask, ``closed-form`` or ``guided``; ``none`` takes the saliency map (or the
+            hard mask) as alpha and the photograph's own pixels as colour, as Text2Layer does.
         band: half width of the band that matting decides, px.
-        inpainting: model that fills the hole.
+        inpainting: model that fills the hole, prompted with the empty text.
         dilate: px by which the hole is wider than the object, at 512 px; grows with the photograph.
+        generator: model that makes a cut-out of a prompt.
+        depth: model that tells what stands in front of an object, for ``completeness``; ``none`` judges by the mask.
+        mask_judge: ``heuristic``, or the folder that ``layerkit train mask-quality`` wrote.
+        inpaint_judge: ``heuristic``, or the folder that ``layerkit train inpaint-quality`` wrote.
     """
 
+    mask: Literal["source", "saliency"] = "source"
+    threshold: float = 0.1
     saliency: str = "spectral"
-    matting: Literal["closed-form", "guided"] = "closed-form"
+    matting: Literal["closed-form", "guided", "none"] = "closed-form"
     band: int = 4
     inpainting: str = "patchmatch"
     dilate: int = 9
+    generator: str = "layerdiffuse-sdxl"
+    depth: str = "none"
+    mask_judge: str = "heuristic"
+    inpaint_judge: str = "heuristic"
+
+    @property
+    def is_neural(self) -> bool:
+        """Whether anything here runs pre-trained weights, so that a GPU helps."""
+        classical = {"spectral", "patchmatch", "telea", "navier-stokes", "none", "heuristic"}
+        return not {self.saliency, self.inpainting, self.depth, self.mask_judge, self.inpaint_judge} <= classical
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +104,8 @@ class Mix:
         backgrounds: source of the backgrounds, route ``paste``.
         photos: source of the pictures, routes ``cut`` and ``layers``.
         objects: least and largest number of objects, route ``paste``.
+        harmonise: least and largest strength of the colour transfer from the background to each object, route
+            ``paste``; 0 is none, 1 gives the object the background's mean and spread.
         placement: see :class:`Placement`.
         shadow: see :class:`~layerkit.toolkit.shadow.ShadowOptions`.
         cut: see :class:`CutOptions`.
@@ -87,6 +119,7 @@ class Mix:
     backgrounds: str = ""
     photos: str = ""
     objects: tuple[int, int] = (1, 3)
+    harmonise: tuple[float, float] = (0.0, 0.0)
     placement: Placement = field(default_factory=Placement)
     shadow: ShadowOptions = field(default_factory=ShadowOptions)
     cut: CutOptions = field(default_factory=CutOptions)
@@ -100,17 +133,36 @@ class Mix:
             raise UsageError(f"{where}: share must not be negative, got {self.share}")
         if not 1 <= self.objects[0] <= self.objects[1] <= 8:
             raise UsageError(f"{where}: objects must be [least, most] within 1..8, got {list(self.objects)}")
+        if not 0 <= self.harmonise[0] <= self.harmonise[1] <= 1:
+            raise UsageError(f"{where}: harmonise must be [least, most] within 0..1, got {list(self.harmonise)}")
         needed = ("foregrounds", "backgrounds") if self.route == "paste" else ("photos",)
         for name in needed:
             if not getattr(self, name):
                 raise UsageError(f'{where}: route {self.route!r} needs {name} = "SOURCE"')
 
     @property
-    def pools(self) -> dict[str, str]:
+    def pools(self) -> dict[Use, str]:
         """Use to source of what the route draws from."""
         if self.route == "paste":
             return {"foreground": self.foregrounds, "background": self.backgrounds}
         return {self.route: self.photos}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Splits:
+    """Shares of the build that are held out, see :mod:`.splits`; the rest is ``train``."""
+
+    val: float = 0.0
+    test: float = 0.0
+
+    def __post_init__(self) -> None:
+        if min(self.val, self.test) < 0 or self.val + self.test >= 1:
+            raise UsageError(f"expected shares val and test that sum to less than 1, got {self.val} and {self.test}")
+
+    def shares(self) -> dict[str, float]:
+        """Split to share, those without a share left out."""
+        shares = {"train": 1 - self.val - self.test, "val": self.val, "test": self.test}
+        return {split: share for split, share in shares.items() if share > 0}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,6 +193,8 @@ class Recipe:
         members: file formats.
         sources: options of sources by name.
         allow_licence: licences or classes that may be used; empty allows all.
+        splits: shares that are held out.
+        exclude: names of benchmarks whose pictures must not be used; where they lie is said at the command line.
     """
 
     name: str
@@ -153,6 +207,8 @@ class Recipe:
     members: Members = field(default_factory=Members)
     sources: Mapping[str, SourceOptions] = field(default_factory=dict)
     allow_licence: tuple[str, ...] = ()
+    splits: Splits = field(default_factory=Splits)
+    exclude: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name, least, most in (
@@ -180,26 +236,55 @@ class Recipe:
         return {"algorithm": ALGORITHM, **json.loads(json.dumps(asdict(self)))}
 
 
-def load(recipe: str, overrides: Mapping[str, Any]) -> Recipe:
+def load(recipe: str, overrides: Mapping[str, Any], settings: Iterable[str] = ()) -> Recipe:
     """Read a shipped or own recipe.
 
     Args:
         recipe: a shipped name or a path.
-        overrides: top-level keys that replace the file's; None leaves the file's value.
+        settings: ``KEY=VALUE`` with a dotted key and a TOML value; a key of a mix, such as ``cut.saliency``, is set in
+            every mix.
+        overrides: top-level keys that replace the file's, but ``exclude``, which adds to it; None leaves the file's.
 
     Raises:
         UsageError: names the file and the key.
     """
     path = recipes.find(recipe)
     table = {"name": path.stem, **_unlocked(recipes.load_table(path), path)}
+    excluded = {*table.get("exclude", ()), *(overrides.get("exclude") or ())}
     table |= {key: value for key, value in overrides.items() if value is not None}
+    table["exclude"] = sorted(excluded)
     defaults = table.pop("filters", {})
     schema.parse(Limits, defaults, f"{path}: recipe.filters")  # so that an error names this table, not a mix
     mixes = table.get("mix")
     if not isinstance(mixes, list) or not all(isinstance(mix, Mapping) for mix in mixes) or not mixes:
         raise UsageError(f"{path}: expected at least one [[mix]] table, got {mixes!r}")
     table["mix"] = [{**mix, "filters": {**defaults, **mix.get("filters", {})}} for mix in mixes]
+    for setting in settings:
+        _set(table, setting)
     return schema.parse(Recipe, table, f"{path}: recipe")
+
+
+def _set(table: dict[str, Any], setting: str) -> None:
+    """Put the value of ``KEY=VALUE`` into the table, or into each of its mixes where the key is one of a mix."""
+    key, equals, text = setting.partition("=")
+    if not key or not equals:
+        raise UsageError(f"--set: expected KEY=VALUE such as cut.saliency=birefnet, got {setting!r}")
+    *path, last = key.split(".")
+    of_a_mix = {one.name for one in fields(Mix)} - {"name"}
+    for place in table["mix"] if [*path, last][0] in of_a_mix else [table]:
+        for part in path:
+            place = place.setdefault(part, {})
+            if not isinstance(place, dict):
+                raise UsageError(f"--set: {part} in {key} is no table")
+        place[last] = _toml_value(text)
+
+
+def _toml_value(text: str) -> Any:
+    """A TOML value; a bare word is a string."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
 
 
 def _unlocked(table: dict[str, Any], path: Path) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from ..manifests.entry import Use
 from .filters import all_scores
 from .ledger import POOLS, BuildFolder, Commit
 from .plan import plan
@@ -18,9 +19,9 @@ _CHUNK = 1000
 
 def commits(folder: BuildFolder, recipe: Recipe) -> Iterator[Commit]:
     """The commits of the shards that are done, in the order of the plan."""
-    fingerprint = recipe.fingerprint
+    fingerprint, tars = recipe.fingerprint, folder.tars()
     for shard in plan(recipe):
-        commit = folder.read_commit(shard.index, fingerprint)
+        commit = folder.read_commit(shard.index, fingerprint, tars)
         if commit is not None:
             yield commit
 
@@ -35,7 +36,7 @@ def pool_path(folder: BuildFolder, mix: Mix, use: str) -> Path:
     return folder.state / POOLS / f"{mix.name}-{use}.arrow"
 
 
-def pool_uses(recipe: Recipe) -> Iterator[tuple[Mix, str, str]]:
+def pool_uses(recipe: Recipe) -> Iterator[tuple[Mix, Use, str]]:
     """Mix, use and source of every pool of a recipe, in order."""
     for mix in recipe.mix:
         for use, source in mix.pools.items():

@@ -22,12 +22,13 @@ from .candidate import Candidate
 from .draw import generator
 from .filters import Drop, all_scores, judge
 from .layered import take_out
-from .ledger import POOLS, TMP, BuildFolder, Commit
+from .ledger import TMP, BuildFolder, Commit
 from .loaders import model_name, saliency_model
 from .paste import paste
 from .plan import Shard
 from .pools import Pixels, Pool, Stock
 from .recipe import Mix, Recipe
+from .rows import pool_path
 
 ROUTES: dict[str, Callable[..., Candidate | Drop]] = {"paste": paste, "cut": take_out, "layers": take_out}
 
@@ -57,7 +58,7 @@ class ShardJob:
 
     recipe: Recipe
     fingerprint: str
-    root: Path
+    folder: BuildFolder
     cache: Path
     weights: Path | None = None
 
@@ -67,7 +68,7 @@ class ShardJob:
         Raises:
             RunError: the disk is full or cannot be written; nothing half-made stays.
         """
-        folder = BuildFolder(self.root)
+        folder = self.folder
         # A name of its own: a killed run's orphan, or a task that Ray started twice, may still write the same shard.
         tar = folder.state / TMP / f"{shard.index:06d}.{uuid.uuid4().hex}.tar"
         try:
@@ -94,6 +95,7 @@ class ShardJob:
             sha256 = writer.close()
             size = writer.size
         kept = [row["key"] for row in rows if row["kept"]]
+        licences = {row["licence"] for row in rows if row["kept"]}
         _check(tar, kept)
         commit = Commit(
             shard=shard.index,
@@ -103,6 +105,7 @@ class ShardJob:
             tar=shard.tar if kept else "",
             bytes=size if kept else 0,
             sha256=sha256 if kept else "",
+            licence=strictest(licences) if kept else "",
             kept=len(kept),
             candidates=len(rows),
             dropped=dict(sorted(dropped.items())),
@@ -114,8 +117,12 @@ class ShardJob:
     def outcomes(self, shard: Shard) -> Iterator[Kept | Refused]:
         """For each slot the refused candidates, then the one that was kept, if any."""
         mix = next(mix for mix in self.recipe.mix if mix.name == shard.mix)
-        stock = _stock(self.root, mix, self.cache, self.weights, _stamp(self.root, mix))
+        stock = _stock(self.folder.root, mix, shard.split, self.cache, self.weights, _stamp(self.folder.root, mix))
         for slot in range(shard.first, shard.first + shard.count):
+            if lacking := [use for use, pool in stock.pools.items() if not len(pool)]:
+                drop = Drop("empty_split", 0, 1, f"no {lacking[0]} of {mix.name} is in {shard.split}")
+                yield self._judge(drop, mix, shard, slot, 0)
+                continue
             for attempt in range(self.recipe.attempts):
                 rng = generator(self.fingerprint, slot, attempt)
                 candidate = ROUTES[mix.route](self.recipe, mix, stock, rng)
@@ -163,18 +170,14 @@ class ShardJob:
 
 
 @lru_cache(maxsize=8)
-def _stock(root: Path, mix: Mix, cache: Path, weights: Path | None, stamp: tuple[int, ...]) -> Stock:
-    """The stock of a mix, kept while its pools are the files that ``stamp`` says."""
-    pools = {use: Pool(path) for use, path in _pool_paths(root, mix).items()}
+def _stock(root: Path, mix: Mix, split: str, cache: Path, weights: Path | None, stamp: tuple[int, ...]) -> Stock:
+    """The stock of a mix and split, kept while its pools are the files that ``stamp`` says."""
+    pools = {use: Pool(pool_path(BuildFolder(root), mix, use), split) for use in mix.pools}
     return Stock(pools, Pixels(Cache(cache)), saliency_model(mix.cut.saliency, weights))
 
 
-def _pool_paths(root: Path, mix: Mix) -> dict[str, Path]:
-    return {use: BuildFolder(root).state / POOLS / f"{mix.name}-{use}.arrow" for use in mix.pools}
-
-
 def _stamp(root: Path, mix: Mix) -> tuple[int, ...]:
-    return tuple(path.stat().st_mtime_ns for path in _pool_paths(root, mix).values())
+    return tuple(pool_path(BuildFolder(root), mix, use).stat().st_mtime_ns for use in mix.pools)
 
 
 def _recomposition_error(layers: Layers, image: bytes, members: Members) -> int:

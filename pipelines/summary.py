@@ -6,6 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ..manifests.licences import LICENCES
 from ..manifests.record import NOT_MEASURED
 from .filters import SCORES
 from .ledger import Commit
@@ -52,6 +53,9 @@ class Summary:
         self._mixes: dict[str, Counter[str]] = defaultdict(Counter)
         self._dropped: dict[str, Counter[str]] = defaultdict(Counter)
         self._sources: dict[str, Counter[str]] = defaultdict(Counter)
+        self._splits: dict[str, Counter[str]] = defaultdict(Counter)
+        self._tars: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
+        self._leaks: dict[str, Counter[str]] = defaultdict(Counter)
         self._licences: dict[str, Counter[str]] = defaultdict(Counter)
         self._models: dict[str, Counter[str]] = defaultdict(Counter)
         self._authors: dict[tuple[str, str, str], dict[str, Any]] = {}
@@ -66,6 +70,9 @@ class Summary:
             shards=int(bool(commit.tar)), bytes=commit.bytes, kept=commit.kept, candidates=commit.candidates
         )
         self._dropped[commit.mix].update(commit.dropped)
+        if commit.tar:
+            self._tars[LICENCES[commit.licence].kind][commit.split].append(f"data/{commit.tar}")
+        self._splits[commit.split].update(shards=int(bool(commit.tar)), kept=commit.kept)
         for row in kept:
             self._add_kept(row)
         for row in refused:
@@ -75,6 +82,9 @@ class Summary:
         """Count what preparation refused of a source."""
         for row in refused:
             self._sources[f"{row['mix']} {row['use']}"][row["reason"]] += 1
+            if row["reason"] == "leak":
+                how, _, file = row["detail"].rpartition(" ")  # "is …" or "looks like …"
+                self._leaks[file.partition(":")[0]]["exact" if how == "is" else "near"] += 1
 
     def _add_kept(self, row: Row) -> None:
         self._licences["sample"][row["licence"]] += 1
@@ -112,6 +122,9 @@ class Summary:
         """The statistics as plain JSON types, in an order that depends on nothing but the build."""
         return {
             "mixes": {mix: {**counts, "dropped": _sorted(self._dropped[mix])} for mix, counts in self._mixes.items()},
+            "splits": dict(self._splits),
+            "tars": {kind: dict(tars) for kind, tars in self._tars.items()},
+            "leaks": {name: _sorted(counts) for name, counts in sorted(self._leaks.items())},
             "sources": {pool: _sorted(reasons) for pool, reasons in self._sources.items()},
             "licences": {layer: _sorted(counts) for layer, counts in sorted(self._licences.items())},
             "models": {role: _sorted(counts) for role, counts in self._models.items()},

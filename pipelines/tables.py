@@ -6,12 +6,11 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, fields
-from pathlib import Path
 from typing import Any
 
 from ..manifests.record import Origin, Record
 from .filters import SCORES
-from .ledger import TMP, BuildFolder, Commit
+from .ledger import TMP, BuildFolder, Commit, sync
 from .rows import Row
 
 _KINDS: dict[Any, str] = {int: "int64", float: "float64", str: "string"}
@@ -46,9 +45,9 @@ def shards_schema() -> Any:
     import pyarrow as pa
 
     dropped = pa.list_(pa.struct([("reason", pa.string()), ("count", pa.int64())]))
-    text = {name: pa.string() for name in ("tar", "mix", "split", "sha256")}
+    text = {name: pa.string() for name in ("tar", "mix", "split", "sha256", "licence")}
     numbers = {name: pa.int64() for name in ("shard", "bytes", "kept", "candidates")}
-    names = ("shard", "tar", "mix", "split", "bytes", "sha256", "kept", "candidates")
+    names = ("shard", "tar", "mix", "split", "bytes", "sha256", "licence", "kept", "candidates")
     return pa.schema([*((name, (text | numbers)[name]) for name in names), ("dropped", dropped)])
 
 
@@ -93,16 +92,8 @@ def table(folder: BuildFolder, name: str, schema: Any) -> Iterator[Table]:
     try:
         with pq.ParquetWriter(partial, schema, compression="zstd") as writer:
             yield Table(writer, schema)
-        _to_disk(partial)
+        sync(partial)
         os.replace(partial, folder.manifests / name)
-        _to_disk(folder.manifests)
+        sync(folder.manifests)
     finally:
         partial.unlink(missing_ok=True)
-
-
-def _to_disk(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -24,6 +24,7 @@ from urllib.request import Request, urlopen
 from ..manifests.errors import RunError, UsageError
 
 _BLOCK = 1 << 18
+_HEADERS = {"Accept-Encoding": "identity", "User-Agent": "layerkit"}
 _GONE = {404, 410}
 _REFUSED = {401, 403}
 _WORTH_A_RETRY = {408, 416, 425, 429, 500, 502, 503, 504}
@@ -94,6 +95,17 @@ def download(
     raise TransferError("failed", f"{address}: {why}; tried {attempt + 1} times, run it again to go on")
 
 
+def length(address: str, patience: Patience) -> int:
+    """Bytes of the file at an http or https address, 0 where the server does not say; asked once."""
+    request = Request(address, headers=_HEADERS, method="HEAD")
+    try:
+        with urlopen(request, timeout=patience.stall) as response:
+            said = response.headers.get("Content-Length", "")
+    except (OSError, HTTPException):
+        return 0
+    return int(said) if said.isdigit() else 0
+
+
 def _size(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
 
@@ -101,9 +113,7 @@ def _size(path: Path) -> int:
 def _receive(address: str, part: Path, stall: float) -> str:
     """Add to ``part`` what it lacks; return the digest that the server names, empty where it names none."""
     offset = _size(part)
-    headers = {"Accept-Encoding": "identity", "User-Agent": "layerkit"}
-    if offset:
-        headers["Range"] = f"bytes={offset}-"
+    headers = _HEADERS | ({"Range": f"bytes={offset}-"} if offset else {})
     try:
         with urlopen(Request(address, headers=headers), timeout=stall) as response:
             _append(response, part, *_agreed_offset(response, part, offset))

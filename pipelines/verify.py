@@ -12,20 +12,20 @@ from typing import Any
 
 import numpy as np
 
-from ..manifests import schema
-from ..manifests.errors import ShardError, UsageError
+from ..manifests.errors import RunError, ShardError
 from ..toolkit.shards import read_samples
 from . import launch
 from .draw import generator
 from .inspection import Fault, Found, Inspection, Look
 from .ledger import COMMITS, ROWS, BuildFolder
+from .object_store import StoreFolder
 from .plan import Shard, plan
-from .recipe import Recipe
+from .run_file import read_run, recipe_of
 from .table_faults import table_faults
 
 
 def verify(
-    root: Path,
+    root: Path | StoreFolder,
     *,
     sample: int | None = None,
     workers: int = 1,
@@ -34,7 +34,7 @@ def verify(
     """Check a build folder against its plan, its commits and the contract of a triplet.
 
     Args:
-        root: the build folder.
+        root: the build folder, or one in an object store.
         sample: decode that many samples, drawn by the recipe's fingerprint, and hash only the shards they lie in; None
             decodes and hashes everything.
         workers: processes.
@@ -46,18 +46,20 @@ def verify(
     Raises:
         UsageError: the folder holds no build, or one of another version of layerkit.
     """
-    folder = BuildFolder(root.resolve())
-    run = _read_run(folder)
-    recipe = _recipe_of(run, folder)
+    folder: BuildFolder = BuildFolder(root.resolve()) if isinstance(root, Path) else root
+    folder.refresh()
+    run = read_run(folder)
+    recipe = recipe_of(run, folder)
     shards = list(plan(recipe))
-    inspection = Inspection(root=folder.root, fingerprint=run["fingerprint"], recipe=recipe)
+    inspection = Inspection(folder=folder, fingerprint=run["fingerprint"], recipe=recipe)
     found: list[Found] = []
     for one in launch.run("local", inspection, _looks(folder, shards, run["fingerprint"], sample), workers):
         found.append(one)
         if report:
             report(len(found), len(shards))
     found.sort(key=lambda one: one.shard.index)
-    commits = (folder.read_commit(shard.index, run["fingerprint"]) for shard in shards)
+    tars = folder.tars()
+    commits = (folder.read_commit(shard.index, run["fingerprint"], tars) for shard in shards)
     return [
         *_run_faults(run),
         *_stray_files(folder, shards),
@@ -65,29 +67,6 @@ def verify(
         *_repeated_keys(folder, found),
         *table_faults(folder, [commit for commit in commits if commit]),
     ]
-
-
-def _read_run(folder: BuildFolder) -> dict[str, Any]:
-    path = folder.state / "run.json"
-    try:
-        run: dict[str, Any] = json.loads(path.read_bytes())
-    except OSError as error:
-        raise UsageError(f"expected a build folder, got {folder.root}, which lacks .layerkit/run.json") from error
-    except ValueError as error:
-        raise UsageError(f"{path}: expected the JSON of a build: {error}; build anew with --overwrite") from error
-    if not isinstance(run, dict) or not isinstance(run.get("recipe"), dict) or "fingerprint" not in run:
-        raise UsageError(f"{path}: expected a table with fingerprint and recipe; build anew with --overwrite")
-    return run
-
-
-def _recipe_of(run: dict[str, Any], folder: BuildFolder) -> Recipe:
-    table = {key: value for key, value in run["recipe"].items() if key != "algorithm"}
-    try:
-        return schema.parse(Recipe, table, f"{folder.state / 'run.json'}: recipe")
-    except UsageError as error:
-        raise UsageError(
-            f"{error}; the build is of layerkit {run.get('layerkit')}: verify it with that version"
-        ) from error
 
 
 def _run_faults(run: dict[str, Any]) -> Iterator[Fault]:
@@ -102,7 +81,8 @@ def _looks(folder: BuildFolder, shards: list[Shard], fingerprint: str, sample: i
     if sample is None:
         yield from (Look(shard=shard, positions=None) for shard in shards)
         return
-    commits = (folder.read_commit(shard.index, fingerprint) for shard in shards)
+    tars = folder.tars()
+    commits = (folder.read_commit(shard.index, fingerprint, tars) for shard in shards)
     ends = np.cumsum([commit.kept if commit else 0 for commit in commits])
     total = int(ends[-1])
     drawn = np.sort(generator(fingerprint, "verify", sample).choice(total, min(sample, total), replace=False))
@@ -111,8 +91,9 @@ def _looks(folder: BuildFolder, shards: list[Shard], fingerprint: str, sample: i
 
 
 def _stray_files(folder: BuildFolder, shards: list[Shard]) -> Iterator[Fault]:
+    for name in sorted(folder.tars().keys() - {shard.tar for shard in shards}):
+        yield Fault(f"data/{name}", "", "belongs to no shard of the plan; move it away")
     expected = {
-        folder.data: {shard.tar for shard in shards},
         folder.state / COMMITS: {folder.commit_path(shard.index).name for shard in shards},
         folder.state / ROWS: {folder.rows_path(shard.index).name for shard in shards},
     }
@@ -140,6 +121,7 @@ def _repeated_keys(folder: BuildFolder, found: list[Found]) -> Iterator[Fault]:
 
 def _keys(folder: BuildFolder, shard: Shard) -> Iterator[str]:
     try:
-        yield from (key for key, _ in read_samples(folder.data / shard.tar))
-    except (OSError, ShardError):
+        with folder.tar(shard.tar) as path:
+            yield from (key for key, _ in read_samples(path))
+    except (OSError, ShardError, RunError):
         return  # named already

@@ -10,6 +10,7 @@ The triplet, with object colour F, object alpha a, shadow attenuation s and back
     image = A C + (1 - A) B = a F + (1 - a)(1 - s) B
 """
 
+import math
 from typing import Any
 
 import cv2
@@ -214,6 +215,18 @@ def resize_premultiplied(exact: NDArray[np.uint16], size: tuple[int, int]) -> U8
     # Divided by the alpha before it is rounded: the step then cancels.
     scale = np.divide(255, depth, out=np.zeros(size, np.float32), where=alpha > 0)
     return _straight(work[..., :3], scale, alpha)
+
+
+def turn(exact: NDArray[np.uint16], degrees: float) -> NDArray[np.uint16]:
+    """What :func:`premultiply_exact` gave, turned counter-clockwise and cropped to what is visible."""
+    height, width = exact.shape[:2]
+    matrix = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), degrees, 1.0)
+    cosine, sine = abs(matrix[0, 0]), abs(matrix[0, 1])
+    size = math.ceil(height * sine + width * cosine), math.ceil(height * cosine + width * sine)
+    matrix[:, 2] += (size[0] - width) / 2, (size[1] - height) / 2
+    turned = cv2.warpAffine(exact, matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
+    left, top, across, down = cv2.boundingRect((turned[..., 3] > 127).astype(np.uint8))
+    return np.ascontiguousarray(turned[top : top + down, left : left + across])
 
 
 def resize(picture: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:

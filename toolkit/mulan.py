@@ -29,6 +29,9 @@ U8 = NDArray[np.uint8]
 MAX_BYTES = 1 << 29
 """Annotations that unpack to more bytes are refused; one of 640 x 480 px with three instances has 5 million."""
 
+MAX_INSTANCES = 64
+"""Annotations of more are refused: one table named a thousand times is a few bytes, and a thousand full-size layers."""
+
 _LAYER = re.compile(r"(.*layer_)(\d+)\.png")
 
 
@@ -66,6 +69,8 @@ def decode_annotation(data: bytes, base: U8, *, max_bytes: int = MAX_BYTES) -> L
     annotation = loads(inflate(data, max_bytes))
     background = _Part("background", _item(annotation, "background", "the annotation"))
     instances = _table(_item(annotation, "instances", "the annotation"), "instances")
+    if len(instances) > MAX_INSTANCES:
+        raise BadImage("too_large", f"expected at most {MAX_INSTANCES} instances, got {len(instances)}")
     parts = [_Part(f"instance {_label(key)}", table) for key, table in instances.items()]
     return LayeredPicture(
         background=background.colour(base),

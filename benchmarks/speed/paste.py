@@ -53,7 +53,7 @@ def ours(scratch: Path, roots: dict[str, Path], size: int, count: int, workers: 
     options = build.BuildOptions(out=out, roots=roots, cache=scratch / "cache", workers=workers)
     folder = build.open_folder(loaded, options)
     build.fill_pools(folder, loaded, options, lambda progress: None)
-    job = ShardJob(recipe=loaded, fingerprint=loaded.fingerprint, root=folder.root, cache=options.cache)
+    job = ShardJob(recipe=loaded, fingerprint=loaded.fingerprint, folder=folder, cache=options.cache)
     shards = list(plan.plan(loaded))
     commits = launch.run("local", job, iter(shards), workers)
     for _ in range(workers):  # the processes are up, modules and pools are loaded

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ..entry import Entry
 from ..errors import UsageError
-from . import coco, embedded, img2dataset, layerdiffuse, mulan, openimages, photos, rgba, rorem
+from . import coco, embedded, img2dataset, layerdiffuse, mulan, openimages, photos, prompts, rgba, rorem
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +29,7 @@ SOURCES: dict[str, Source] = {
     "photos": Source(photos.index, True, "any folder of photographs"),
     "rgba": Source(rgba.index, True, "a folder of RGBA cut-outs"),
     "layerdiffuse": Source(layerdiffuse.index, True, "LayerDiffuse's RGBA outputs, with prompts in txt or jsonl"),
+    "layerdiffuse:generate": Source(prompts.index, True, "prompts in txt or jsonl that LayerDiffuse makes cut-outs of"),
     "img2dataset": Source(img2dataset.index, True, "a download of img2dataset: shards NNNNN.tar or NNNNN/"),
     "mulan": Source(mulan.index, True, "MuLAn: annotations .p.zl with COCO or LAION pictures, or rendered layers"),
     "rorem": Source(rorem.index, True, "RORem: photographs with a mask and a clean plate, by meta.json"),

@@ -8,6 +8,7 @@ An object that cannot serve says why: ``crowd`` (also run lengths, which outline
 ``no_outline`` (empty, or not pairs of numbers), ``empty_box``. COCO has no authors; ``url`` leads to the picture.
 """
 
+import gc
 import json
 from collections.abc import Iterator
 from math import ceil, floor, isfinite
@@ -131,10 +132,15 @@ def _files(root: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
 
 
 def _load(path: Path) -> dict[str, Any]:
+    collecting = gc.isenabled()
+    gc.disable()  # among millions of new lists, looking for rings takes longer than parsing
     try:
         tables = json.loads(path.read_bytes(), parse_constant=_no_number)
     except (OSError, ValueError, RecursionError) as error:
         raise UsageError(f"{path}: expected JSON: {error}") from error
+    finally:
+        if collecting:
+            gc.enable()
     return tables if isinstance(tables, dict) else {}
 
 

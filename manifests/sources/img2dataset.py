@@ -14,15 +14,17 @@ import json
 import re
 import tarfile
 from collections.abc import Iterator, Mapping
-from pathlib import Path, PurePosixPath
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
 
 from ..entry import Entry
 from ..errors import UsageError
 from ..licences import LICENCES
 from .foreign import licence_of
+from .tars import Header
 
 _PICTURES = ("jpg", "png", "webp")
+_TEXTS = ("json", "txt")
 _LICENCE_COLUMNS = ("license", "licence", "license_url", "license_id")
 _TEXT_LIMIT = 1 << 20
 """Bytes of a json or txt; img2dataset writes about a thousand."""
@@ -31,10 +33,11 @@ _MADE_AGAIN = "download again with resize_mode=no or keep_ratio"
 
 
 class _Part(NamedTuple):
-    """A file, or the bytes of a tar that hold one."""
+    """A file, or the bytes of a tar that hold one; of a json or txt in a tar, these bytes as well."""
 
     path: Path
     span: tuple[int, int] | None = None
+    text: bytes = b""
 
 
 _Row = dict[str, _Part]  # ending -> where it lies
@@ -78,9 +81,11 @@ def _folder_entries(folder: Path) -> Iterator[Entry]:
 def _tar_entries(path: Path) -> Iterator[Entry]:
     members, fault = _members(path)
     rows: dict[str, _Row] = {}
-    for name, span in members:
-        key, _, ending = PurePosixPath(name).name.partition(".")
-        rows.setdefault(key, {})[ending.lower()] = _Part(path, span)
+    with path.open("rb") as file:
+        for name, span in members:
+            key, _, ending = name.rpartition("/")[2].partition(".")
+            text = _text(file, *span) if ending.lower() in _TEXTS else b""
+            rows.setdefault(key, {})[ending.lower()] = _Part(path, span, text)
     if fault and rows and not _is_whole(rows[key]):
         del rows[key]  # cut off within it
     yield from _entries(rows)
@@ -94,7 +99,7 @@ def _members(path: Path) -> tuple[list[tuple[str, tuple[int, int]]], str]:
     size = path.stat().st_size
     found: list[tuple[str, tuple[int, int]]] = []
     try:
-        with tarfile.open(path, "r:") as tar:
+        with tarfile.open(path, "r:", tarinfo=Header) as tar:
             for member in tar:
                 end = member.offset_data + member.size
                 if end > size:
@@ -160,10 +165,15 @@ def _metadata(row: _Row) -> dict[str, Any]:
 
 
 def _read(part: _Part) -> bytes:
-    offset, size = part.span or (0, _TEXT_LIMIT)
+    if part.span:
+        return part.text
     with part.path.open("rb") as file:
-        file.seek(offset)
-        return file.read(min(size, _TEXT_LIMIT))
+        return _text(file, 0, _TEXT_LIMIT)
+
+
+def _text(file: BinaryIO, offset: int, size: int) -> bytes:
+    file.seek(offset)
+    return file.read(min(size, _TEXT_LIMIT))
 
 
 def _string(known: Mapping[str, Any], name: str) -> str:

@@ -13,14 +13,14 @@ from typing import NamedTuple
 
 from ..entry import Entry
 from ..errors import UsageError
-from .rgba import cutout_files
+from .rgba import cutout_ids
 
 
 class _Prompt(NamedTuple):
     """A row of a jsonl: where it stands as ``FILE:LINE``, the picture it names, and its prompt."""
 
     where: str
-    path: Path
+    path: str  # absolute, without ``..``; links are not followed, so a picture may be one
     text: str
 
 
@@ -30,15 +30,17 @@ def index(root: Path) -> Iterator[Entry]:
     Raises:
         UsageError: no cut-out under ``root``, or a jsonl that cannot be read, named with its line.
     """
-    cutouts = cutout_files(root)
+    cutouts = cutout_ids(root)
+    home = os.path.abspath(root)
+    there = {os.path.join(home, id_): id_ for id_ in cutouts}
     prompts = [prompt for path in sorted(root.rglob("*.jsonl")) for prompt in _prompts(root, path)]
-    texts = {prompt.path: prompt.text for prompt in prompts}
-    for path in cutouts:
-        caption = texts.get(_absolute(path)) or _text_beside(path)
-        yield _entry(path.relative_to(root).as_posix(), path, caption)
+    texts = {there[prompt.path]: prompt.text for prompt in prompts if prompt.path in there}
+    for id_ in cutouts:
+        path = root / id_
+        yield _entry(id_, path, texts.get(id_) or _text_beside(path))
     for prompt in prompts:
-        if drop := _why_not(root, prompt):
-            yield _entry(prompt.where, prompt.path, prompt.text, drop)
+        if prompt.path not in there and (drop := _why_not(home, prompt)):
+            yield _entry(prompt.where, Path(prompt.path), prompt.text, drop)
 
 
 def _entry(id_: str, path: Path, caption: str, drop: str = "") -> Entry:
@@ -48,16 +50,12 @@ def _entry(id_: str, path: Path, caption: str, drop: str = "") -> Entry:
 
 
 def _prompts(root: Path, path: Path) -> Iterator[_Prompt]:
+    file = path.relative_to(root).as_posix()
+    folder = os.path.abspath(path.parent)
     for number, line in enumerate(path.read_bytes().splitlines(), 1):
         if line.strip():
-            where = f"{path.relative_to(root).as_posix()}:{number}"
             name, text = _row(line, f"{path}, line {number}")
-            yield _Prompt(where, _absolute(path.parent / name), text)
-
-
-def _absolute(path: Path) -> Path:
-    """Without ``..``; links are not followed, so a picture may be one."""
-    return Path(os.path.abspath(path))
+            yield _Prompt(f"{file}:{number}", os.path.normpath(os.path.join(folder, name)), text)
 
 
 def _row(line: bytes, where: str) -> tuple[str, str]:
@@ -77,11 +75,11 @@ def _row(line: bytes, where: str) -> tuple[str, str]:
     return name, text.strip()
 
 
-def _why_not(root: Path, prompt: _Prompt) -> str:
+def _why_not(home: str, prompt: _Prompt) -> str:
     """Why a prompt has no picture here; empty where it has one. A name is judged before anything is looked up."""
-    if not prompt.path.is_relative_to(_absolute(root)):
+    if not prompt.path.startswith(os.path.join(home, "")):
         return f"path_outside_root: {prompt.where} names {prompt.path}"
-    return "" if prompt.path.is_file() else f"missing_file: {prompt.where} names {prompt.path.name}"
+    return "" if os.path.isfile(prompt.path) else f"missing_file: {prompt.where} names {Path(prompt.path).name}"
 
 
 def _text_beside(path: Path) -> str:

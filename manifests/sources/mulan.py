@@ -41,7 +41,7 @@ class _Found:
     annotations: dict[Path, Path] = field(default_factory=dict)
     rendered: dict[Path, list[int]] = field(default_factory=dict)
     bases: dict[str, Path] = field(default_factory=dict)
-    captions: dict[Path, str] = field(default_factory=dict)
+    captions: dict[str, str] = field(default_factory=dict)
 
 
 def index(root: Path) -> Iterator[Entry]:
@@ -91,7 +91,7 @@ def _base_names(path: Path) -> list[str]:
 def _rendered(id_: str, path: Path, found: _Found) -> Entry:
     numbers = sorted(found.rendered[path])
     gap = numbers != list(range(len(numbers)))
-    seeds = [Seed(id=str(number), caption=found.captions.get(_layer(path, number), "")) for number in numbers if number]
+    captions = {number: found.captions.get(str(_layer(path, number)), "") for number in numbers if number}
     return Entry(
         source="mulan",
         id=id_,
@@ -100,7 +100,7 @@ def _rendered(id_: str, path: Path, found: _Found) -> Entry:
         uses=("layers", "foreground"),
         licence=LICENCE,
         url=URL,
-        seeds=tuple(seeds),
+        seeds=tuple(Seed(id=str(number), caption=caption) for number, caption in captions.items()),
         drop=f"missing_layer: expected layers 0 to {numbers[-1]}, found {', '.join(map(str, numbers))}" if gap else "",
     )
 
@@ -137,9 +137,10 @@ def _note(folder: Path, files: list[str], found: _Found) -> None:
             found.captions |= _captions(folder / name)
 
 
-def _captions(path: Path) -> dict[Path, str]:
-    """Caption of each layer's file; of a path only the last part counts, so none leads out of the folder."""
+def _captions(path: Path) -> dict[str, str]:
+    """Caption of each layer by its file; of a path only the last part counts, so none leads out of the folder."""
     captions = {}
+    folder = str(path.parent)
     with path.open(encoding="utf-8-sig", newline="") as file:
         reader = csv.DictReader(file)
         try:
@@ -150,7 +151,7 @@ def _captions(path: Path) -> dict[Path, str]:
                 if None in row or None in row.values():
                     raise UsageError(f"{path}:{reader.line_num}: expected {len(reader.fieldnames or [])} fields a row")
                 name = re.split(r"[/\\]", row["paths"])[-1]
-                captions[path.parent / name] = (row["llava"] or row["blip2"]).strip()
+                captions[os.path.join(folder, name)] = (row["llava"] or row["blip2"]).strip()
         except (csv.Error, UnicodeDecodeError) as error:
             raise UsageError(f"{path}:{reader.line_num + 1}: expected a CSV file in UTF-8: {error}") from error
     return captions

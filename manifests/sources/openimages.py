@@ -3,7 +3,8 @@
 Two layouts are known, and any part of the data set will do, for what is listed is what is there:
 
 - as downloaded: ``train/<ImageID>.jpg`` (or ``train_0.tar`` … unpacked from ``.tar.gz`` once), the tables in the root,
-  ``annotations/`` or ``metadata/`` under their own names, masks in ``train-masks-0/`` … or ``masks/``;
+  ``annotations/`` or ``metadata/`` under their own names, masks in ``train-masks-0/`` … or ``masks/``, or as
+  downloaded in ``train-masks-0.zip`` …, which are read in place;
 - by FiftyOne: ``train/data/``, ``train/labels/{detections,segmentations}.csv``, ``train/labels/masks/``,
   ``train/metadata/{classes,image_ids}.csv``; one split's folder may be the root as well.
 
@@ -81,7 +82,7 @@ def index(root: Path) -> Iterator[Entry]:
     Held in memory: the names of one split's pictures and its masks; the table of pictures is streamed.
 
     Raises:
-        UsageError: no picture, or a table or tar that cannot be read.
+        UsageError: no picture, or a table, tar or zip that cannot be read.
     """
     found = False
     for split in _splits(root):
@@ -153,10 +154,16 @@ def _degrees(text: str) -> int | None:
 
 def _seed(instance: Instance, masks: Masks, names: dict[str, str]) -> Seed:
     drop = _offence(instance)
-    mask = None if drop else masks.find(instance.mask)  # a file system may be slow: nobody reads a dropped one
-    if not drop and mask is None:
-        drop = "missing_mask"
-    return Seed(id=instance.id, method="mask", mask=mask, caption=names.get(instance.label, ""), drop=drop)
+    place = None if drop else masks.find(instance.mask)  # a file system may be slow: nobody reads a dropped one
+    mask, member = place or (None, "")
+    return Seed(
+        id=instance.id,
+        method="mask",
+        mask=mask,
+        mask_member=member,
+        caption=names.get(instance.label, ""),
+        drop=drop or ("" if place else "missing_mask"),
+    )
 
 
 def _offence(instance: Instance) -> str:

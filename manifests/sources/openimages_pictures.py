@@ -1,4 +1,4 @@
-"""Where the pictures and masks of an Open Images split lie: in folders, or as spans of plain tars."""
+"""Where the pictures and masks of an Open Images split lie: in folders, as spans of plain tars, or in zips."""
 
 import os
 import tarfile
@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..errors import UsageError
+from .tars import Header
+from .zips import members
 
 Place = tuple[Path, tuple[int, int] | None]
 """The folder that holds ``<ImageID>.jpg``, or a tar with offset and length of the picture in it."""
@@ -44,7 +46,7 @@ def _is_picture(name: str) -> bool:
 
 def _spans(path: Path) -> Iterator[tuple[str, tuple[int, int]]]:
     try:
-        with path.open("rb") as stream, tarfile.open(fileobj=stream, mode="r:") as tar:
+        with path.open("rb") as stream, tarfile.open(fileobj=stream, mode="r:", tarinfo=Header) as tar:
             while (member := tar.next()) is not None:
                 tar.members = []  # type: ignore[attr-defined]  # it would keep every header of 100,000
                 name = member.name.rpartition("/")[2]
@@ -70,24 +72,34 @@ def _refuse_compressed(folder: Path, split: str, pictures: dict[str, Place]) -> 
 
 
 class Masks:
-    """The mask files of a split, found by their MaskPath.
+    """The mask files of a split, found by their MaskPath: in folders, else in zips, which are listed once.
 
-    The archives unpack to folders by the first digit of the ImageID; FiftyOne sorts by the same digit in upper case.
+    The archives are named by the first digit of the ImageID, and so are the folders that they are unpacked to; FiftyOne
+    sorts by the same digit in upper case.
     """
 
     def __init__(self, bases: list[Path], split: str) -> None:
         self._bases = bases
         self._split = split
         self._folders: dict[str, list[Path]] = {}
+        self._zips: dict[str, list[tuple[Path, dict[str, str]]]] = {}
 
-    def find(self, name: str) -> Path | None:
-        """The file called ``name``, which must be a plain name, or None."""
+    def find(self, name: str) -> tuple[Path, str] | None:
+        """The file called ``name``, which must be a plain name, or its zip and the member there; None without.
+
+        Raises:
+            UsageError: a zip that cannot be read.
+        """
         digit = name[0].lower()
         if digit not in self._folders:
             self._folders[digit] = [folder for folder in self._candidates(digit) if folder.is_dir()]
-        paths = (folder / name for folder in self._folders[digit])
-        # pathlib raises for a name that is too long; os.path says that there is no such file
-        return next((path for path in paths if os.path.isfile(path)), None)
+            zips = [base / f"{self._split}-masks-{digit}.zip" for base in self._zip_folders()]
+            self._zips[digit] = [(path, members(path, ".png")) for path in zips if path.is_file()]
+        for folder in self._folders[digit]:
+            path = folder / name
+            if os.path.isfile(path):  # pathlib raises for a name that is too long
+                return path, ""
+        return next(((path, listed[name]) for path, listed in self._zips[digit] if name in listed), None)
 
     def _candidates(self, digit: str) -> Iterator[Path]:
         archive = f"{self._split}-masks-{digit}"
@@ -95,3 +107,7 @@ class Masks:
         for base in self._bases:
             for name in (*names, f"masks/{digit.upper()}", f"labels/masks/{digit.upper()}"):
                 yield base / name
+
+    def _zip_folders(self) -> list[Path]:
+        names = (".", f"{self._split}-masks", "masks", f"masks/{self._split}")
+        return list(dict.fromkeys(base / name for base in self._bases for name in names))

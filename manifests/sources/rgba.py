@@ -5,7 +5,7 @@ from pathlib import Path
 
 from ..entry import Entry
 from ..errors import UsageError
-from .photos import picture_files
+from .photos import picture_ids
 
 
 def index(root: Path) -> Iterator[Entry]:
@@ -14,18 +14,17 @@ def index(root: Path) -> Iterator[Entry]:
     Raises:
         UsageError: no picture under ``root``.
     """
-    for path in cutout_files(root):
-        id_ = path.relative_to(root).as_posix()
-        yield Entry(source="rgba", id=id_, path=path, kind="rgba", uses=("foreground",))
+    for id_ in cutout_ids(root):
+        yield Entry(source="rgba", id=id_, path=root / id_, kind="rgba", uses=("foreground",))
 
 
-def cutout_files(root: Path) -> list[Path]:
-    """The cut-outs under ``root`` in order, without the ``*_visualization.png`` that LayerDiffuse writes beside them.
+def cutout_ids(root: Path) -> list[str]:
+    """Paths below ``root`` of the cut-outs, without the ``*_visualization.png`` that LayerDiffuse writes beside them.
 
     Raises:
-        UsageError: there is none.
+        UsageError: there is none, or a folder that cannot be read.
     """
-    cutouts = [path for path in picture_files(root) if not path.stem.endswith("_visualization")]
+    cutouts = [id_ for id_ in picture_ids(root) if not id_.rpartition(".")[0].endswith("_visualization")]
     if not cutouts:
         raise UsageError(f"{root}: expected RGBA cut-outs, found only *_visualization pictures below this folder")
     return cutouts

@@ -3,13 +3,16 @@
 ``meta.json`` is a list of ``{"source": "source/x.png", "mask": "mask/x.png", "GT": "GT/x.png"}``: a photograph, the
 object in it (white), and the same scene without the object (Li et al., CVPR 2025). There is no foreground layer. So an
 entry is a photograph to ``cut`` with one seed, the mask; ``base`` is the clean plate. There are several archives, so
-``meta.json`` lies in the root or one in each of its sub-folders; its paths start there and may not lead out.
+``meta.json`` lies in the root or one in each of its sub-folders; its paths start there and may not lead out. The rows
+that the authors judged have a ``score``; 0 is a removal that they rejected, and so do we.
 """
 
 import json
 import os.path
+import posixpath
+import re
 from collections.abc import Iterator
-from pathlib import Path, PureWindowsPath
+from pathlib import Path
 from typing import Any
 
 from ..entry import Entry, Seed
@@ -20,6 +23,7 @@ LICENCE = "cc-by-nc-sa-4.0"
 
 URL = "https://huggingface.co/datasets/LetsThink/RORem_dataset"
 
+_LEAVES = re.compile(r"[/\\]|.:|(.*[/\\])?\.\.([/\\]|\Z)", re.DOTALL)  # from the root, from a drive, or upwards
 _MISSING = {"source": "missing_image", "mask": "missing_mask", "GT": "missing_base_image"}
 
 
@@ -34,11 +38,13 @@ def index(root: Path) -> Iterator[Entry]:
         raise UsageError(f"{root}: expected meta.json in this folder or in folders of it, found none")
     seen: set[str] = set()
     for table in tables:
+        folder = os.path.join(table.parent, "")
+        below = table.parent.relative_to(root).as_posix()
         for number, row in enumerate(_rows(table)):
-            fault = _fault(table.parent, row)
-            name = table if fault.startswith(("bad_row", "path_outside_root")) else table.parent / row["source"]
-            id_ = name.relative_to(root).as_posix()
-            id_ = f"{id_}#{number}" if name == table or id_ in seen else id_
+            fault = _fault(folder, row)
+            known = not fault.startswith(("bad_row", "path_outside_root"))
+            id_ = posixpath.normpath(posixpath.join(below, row["source"] if known else table.name))
+            id_ = f"{id_}#{number}" if not known or id_ in seen else id_
             seen.add(id_)
             yield _entry(id_, table, row, fault)
 
@@ -46,19 +52,20 @@ def index(root: Path) -> Iterator[Entry]:
 def _entry(id_: str, table: Path, row: Any, fault: str) -> Entry:
     if fault:
         return Entry(source="rorem", id=id_, path=table, uses=("cut",), licence=LICENCE, url=URL, drop=fault)
+    folder = table.parent
     return Entry(
         source="rorem",
         id=id_,
-        path=table.parent / row["source"],
-        base=table.parent / row["GT"],
+        path=folder / row["source"],
+        base=folder / row["GT"],
         uses=("cut",),
         licence=LICENCE,
         url=URL,
-        seeds=(Seed(mask=table.parent / row["mask"], method="mask"),),
+        seeds=(Seed(mask=folder / row["mask"], method="mask"),),
     )
 
 
-def _fault(folder: Path, row: Any) -> str:
+def _fault(folder: str, row: Any) -> str:
     """Why a row cannot be used, empty where it can."""
     if not isinstance(row, dict) or not all(isinstance(row.get(key), str) for key in _MISSING):
         got = ", ".join(str(key)[:40] for key in row) if isinstance(row, dict) else type(row).__name__
@@ -66,14 +73,13 @@ def _fault(folder: Path, row: Any) -> str:
     for key, reason in _MISSING.items():
         if _leaves(row[key]):
             return f"path_outside_root: expected a path below {folder}, got {row[key][:200]!r}"
-        if not os.path.isfile(folder / row[key]):  # unlike Path.is_file, False for a name that is too long
+        if not os.path.isfile(folder + row[key]):  # unlike Path.is_file, False for a name that is too long
             return f"{reason}: expected {row[key][:200]} in {folder}"
-    return ""
+    return "rejected_by_source: its score is 0" if row.get("score") == 0 else ""
 
 
 def _leaves(path: str) -> bool:
-    parsed = PureWindowsPath(path)  # knows both slashes and drives
-    return bool(parsed.anchor) or ".." in parsed.parts
+    return _LEAVES.match(path) is not None
 
 
 def _rows(table: Path) -> list[Any]:

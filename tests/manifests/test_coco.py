@@ -138,6 +138,19 @@ def test_provenance_where_tables_say_less(root: Path) -> None:
         assert (second.licence, second.url) == ("unknown", "http://flickr/9.jpg")
 
 
+def test_the_eight_licences_of_coco(root: Path) -> None:
+    names = ["by-nc-sa/2.0", "by-nc/2.0", "by-nc-nd/2.0", "by/2.0", "by-sa/2.0", "by-nd/2.0"]
+    urls = [f"http://creativecommons.org/licenses/{name}/" for name in names]
+    urls += ["http://flickr.com/commons/usage/", "http://www.usa.gov/copyright.shtml"]
+    rewrite(
+        root,
+        licenses=[{"id": k, "url": url} for k, url in enumerate(urls, 1)],
+        images=[image(id=k, license=k) for k in range(1, 9)],
+    )
+    known = [f"cc-{name.replace('/', '-')}" for name in names]
+    assert [entry.licence for entry in read(root)] == [*known, "unknown", "public-domain"]
+
+
 # objects that cannot serve
 
 

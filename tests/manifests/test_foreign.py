@@ -18,8 +18,10 @@ BY = "https://creativecommons.org/licenses/by/2.0/"
         (BY, "cc-by-2.0"),
         ("http://creativecommons.org/licenses/by/2.0", "cc-by-2.0"),
         ("https://creativecommons.org/licenses/by-sa/2.0/", "share-alike"),
-        ("https://creativecommons.org/licenses/by-nc-nd/2.0/", "unknown"),
-        ("https://creativecommons.org/licenses/by/3.0/", "unknown"),
+        ("https://creativecommons.org/licenses/by-nc-nd/2.0/", "cc-by-nc-nd-2.0"),
+        ("https://creativecommons.org/licenses/by/3.0/", "cc-by-3.0"),
+        ("https://creativecommons.org/licenses/by/1.0/", "unknown"),
+        ("http://flickr.com/commons/usage/", "unknown"),  # "no known restrictions" grants nothing
         ("http://www.usa.gov/copyright.shtml", "public-domain"),
         ("", "unknown"),
     ],

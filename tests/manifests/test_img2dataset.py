@@ -2,6 +2,7 @@
 
 import io
 import json
+import random
 import tarfile
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 
 from layerkit.manifests.errors import UsageError
 from layerkit.manifests.sources import entries, img2dataset
+from layerkit.manifests.sources.tars import Header
 
 FINE = {
     "caption": "a red fox",
@@ -171,6 +173,38 @@ def test_wherever_a_tar_is_cut_its_whole_rows_come_and_the_cut_is_told(tmp_path:
         assert f"; {len(kept)} rows are whole" in told.drop
     (tmp_path / "00000.tar").write_bytes(whole)
     assert [entry.drop for entry in img2dataset.index(tmp_path)] == ["", "", ""]
+
+
+def listed(path: Path, header: type[tarfile.TarInfo]) -> list[tuple] | str:
+    """Name, place, size and kind of every member, or the kind of error."""
+    try:
+        with tarfile.open(path, "r:", tarinfo=header) as tar:
+            return [(each.name, each.offset_data, each.size, each.type) for each in tar]
+    except tarfile.TarError as error:
+        return type(error).__name__
+
+
+@pytest.mark.parametrize("form", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+def test_headers_are_read_as_tarfile_reads_them(tmp_path: Path, form: int) -> None:
+    draw = random.Random(0)
+    path = tmp_path / "x.tar"
+    with tarfile.open(path, "w", format=form) as tar:
+        for name in ("a.jpg", "b/c.json", "d" * 100, f"{'e' * 90}/{'f' * 90}", "ü.jpg", "folder/", "link"):
+            member = tarfile.TarInfo(name)
+            member.type = {"folder/": tarfile.DIRTYPE, "link": tarfile.SYMTYPE}.get(name, tarfile.REGTYPE)
+            member.size = draw.randrange(2000) if member.isreg() else 0
+            member.linkname = "a.jpg"
+            tar.addfile(member, io.BytesIO(draw.randbytes(2000)))
+    whole = path.read_bytes()
+    assert len(listed(path, Header)) == 7
+    for _ in range(600):
+        assert listed(path, Header) == listed(path, tarfile.TarInfo)
+        data = bytearray(whole[: draw.choice([len(whole), draw.randrange(len(whole))])])
+        for _ in range(draw.randint(1, 5)):
+            at = draw.randrange(len(data))
+            at = min(at - at % 512 + draw.choice([at % 512, 124 + at % 40, 257]), len(data) - 1)  # a header, rather
+            data[at] = draw.choice([0, 32, 48, 56, draw.randrange(256)])
+        path.write_bytes(data)
 
 
 def test_a_cut_tar_does_not_hide_the_next_one(tmp_path: Path) -> None:

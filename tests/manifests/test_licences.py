@@ -42,7 +42,23 @@ def test_the_table_runs_from_the_freest_to_the_strictest() -> None:
     ranks = [CLASSES.index(licence.kind) for licence in LICENCES.values()]
     assert ranks == sorted(ranks)
     assert all(name == licence.id for name, licence in LICENCES.items())
-    assert all(licence.url.startswith("https://") for name, licence in LICENCES.items() if name != "unknown")
+    assert all(
+        licence.url.startswith(("https://", "http://")) != (name == "unknown") for name, licence in LICENCES.items()
+    )
+    assert list(LICENCES)[-1] == "unknown"
+
+
+@pytest.mark.parametrize("licence", ["cc-by-nd-2.0", "cc-by-nc-nd-2.0"])
+def test_a_licence_without_derivatives_lets_no_composite_be_made(licence: str) -> None:
+    assert strictest(["cc0-1.0", licence, "cc-by-nc-sa-4.0", "places2-terms"]) == licence
+    assert not allowed(licence, ("open", "share-alike", "non-commercial"))
+    assert not LICENCES[licence].commercial_ok
+
+
+def test_commerce_is_allowed_by_the_open_and_the_share_alike_ones_alone() -> None:
+    free = {name for name, licence in LICENCES.items() if licence.commercial_ok}
+    assert free == {name for name, licence in LICENCES.items() if licence.kind in ("open", "share-alike")}
+    assert not any(word in name for name in free for word in ("-nc", "-nd", "terms", "unknown"))
 
 
 @pytest.mark.parametrize("licence", LICENCES)

@@ -85,6 +85,13 @@ def test_nothing_of_mulan_is_refused(tmp_path: Path) -> None:
         entries("mulan", {})
 
 
+def test_the_pictures_of_the_hubs_own_page_are_not_taken_for_the_data(tmp_path: Path) -> None:
+    touch(tmp_path, "README.md", "dataset_decomposition.py", "file_id_url_linking.csv", "mulan.part001.rar")
+    touch(tmp_path, *(f"images/{name}.png" for name in ("teaser", "layer_0", "example-layer", "results")))
+    with pytest.raises(UsageError, match="found none below this folder; unpack the archive first"):
+        list(index(tmp_path))
+
+
 # what the script rendered
 
 

@@ -1,17 +1,27 @@
-"""Open Images: both layouts and tars, three-valued flags, boxes joined to masks, and tables that cannot be trusted."""
+"""Open Images: layouts, tars and zips, three-valued flags, boxes joined to masks, tables that cannot be trusted."""
 
+import contextlib
 import gzip
 import io
+import random
 import re
+import shutil
 import tarfile
+import warnings
+import zipfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from layerkit.manifests.entry import Entry, Seed
-from layerkit.manifests.errors import UsageError
-from layerkit.manifests.sources import entries, openimages_tables
+from layerkit.manifests.errors import BadImage, UsageError
+from layerkit.manifests.sources import entries, openimages_tables, zips
+from layerkit.manifests.sources.zips import read_member
+from layerkit.pipelines.assets import Photo
+from layerkit.pipelines.recipe import CutOptions
 
 IMAGES = (
     "ImageID,Subset,OriginalURL,OriginalLandingURL,License,AuthorProfileURL,Author,Title,OriginalSize,OriginalMD5,"
@@ -228,6 +238,146 @@ def test_a_compressed_tar_that_was_unpacked_may_stay(tmp_path: Path) -> None:
     assert [entry.id for entry in read(tmp_path)] == [f"train/{TWO}"]
 
 
+# masks in zips
+
+
+def zip_of(path: Path, names: dict[str, bytes], compression: int = zipfile.ZIP_DEFLATED) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with zipfile.ZipFile(path, "w", compression) as archive:
+        for name, data in names.items():
+            archive.writestr(name, data)
+    return path
+
+
+@pytest.fixture
+def zipped(official: Path) -> Path:
+    """The pictures with their masks in the archive, as it is downloaded."""
+    shutil.rmtree(official / "validation-masks-0")
+    zip_of(official / "validation-masks-0.zip", {mask_path(box_id="other"): b"no", mask_path(): PNG})
+    return official
+
+
+PNG = b"\x89PNG, or what passes for one" * 40
+
+
+@pytest.mark.parametrize("folder", [".", "validation", "validation-masks", "masks", "annotations/validation-masks"])
+@pytest.mark.parametrize("compression", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+@pytest.mark.parametrize("inside", ["", "validation-masks-0/"])
+def test_a_mask_in_a_zip_is_read_in_place(zipped: Path, folder: str, compression: int, inside: str) -> None:
+    (zipped / "validation-masks-0.zip").unlink()
+    path = zipped / folder / "validation-masks-0.zip"
+    zip_of(path, {f"{inside}{mask_path(box_id='a')}": b"a", f"{inside}{mask_path()}": PNG}, compression)
+    seed = only_seed(zipped)
+    assert (seed.mask, seed.mask_member, seed.drop) == (path, inside + mask_path(), "")
+    assert read_member(path, seed.mask_member) == PNG
+
+
+def test_every_zip_is_opened_once(zipped: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ids = [f"0{number:015x}" for number in range(50)]
+    touch(*(zipped / "validation" / f"{id_}.jpg" for id_ in ids))
+    zip_of(zipped / "validation-masks-0.zip", {mask_path(id_): PNG for id_ in ids})
+    write(zipped / "validation-annotations-bbox.csv", BOXES, *map(box_row, ids))
+    write(zipped / "validation-annotations-object-segmentation.csv", MASKS, *map(mask_row, ids))
+    opened = []
+    monkeypatch.setattr(zips, "_listed", lambda path, listed=zips._listed: opened.append(path) or listed(path))
+    assert {seed.mask_member for entry in read(zipped) for seed in entry.seeds} == set(map(mask_path, ids))
+    assert opened == [zipped / "validation-masks-0.zip"]
+
+
+def test_an_unpacked_mask_goes_before_the_zip(zipped: Path) -> None:
+    touch(zipped / "validation-masks-0" / mask_path())
+    seed = only_seed(zipped)
+    assert (seed.mask, seed.mask_member) == (zipped / "validation-masks-0" / mask_path(), "")
+
+
+def test_a_mask_that_no_zip_holds_is_missing(zipped: Path) -> None:
+    zip_of(zipped / "validation-masks-0.zip", {f".{mask_path()}": PNG, f"{mask_path()}/x.txt": b"", "x.png": PNG})
+    assert only_seed(zipped).drop == "missing_mask"
+
+
+@pytest.mark.parametrize("folder", ["../../", "/", "C:\\", "a/../../"])
+def test_no_member_of_a_zip_leads_out_of_it(zipped: Path, folder: str) -> None:
+    touch(zipped.parent / mask_path())
+    path = zip_of(zipped / "validation-masks-0.zip", {folder + mask_path(): PNG})
+    seed = only_seed(zipped)
+    if seed.mask is None:
+        assert seed.drop == "missing_mask"
+    else:
+        assert (seed.mask, read_member(path, seed.mask_member)) == (path, PNG)
+    write(zipped / "validation-annotations-object-segmentation.csv", MASKS, mask_row(path=folder + mask_path()))
+    assert only_seed(zipped).drop == "path_outside_root"
+
+
+def encrypted(data: bytes) -> bytes:
+    """The zip with bit 0 of the flags set in its list of members."""
+    at = data.index(b"PK\1\2") + 8
+    return data[:at] + b"\x01" + data[at + 1 :]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "what"),
+    [
+        (encrypted, r"expected plain or deflated members, got '.*other\.png' encrypted; unpack it"),
+        (lambda data: data[:-30], "expected a zip: .*; download it again"),
+        (lambda data: data[:200], "expected a zip: "),
+        (lambda data: b"", "expected a zip: "),
+        (lambda data: data.replace(b"PK\1\2", b"PK\1\3"), "expected a zip: "),
+    ],
+    ids=["encrypted", "no end", "truncated", "empty", "damaged list"],
+)
+def test_a_zip_that_cannot_be_read_is_named(zipped: Path, spoil: Callable[[bytes], bytes], what: str) -> None:
+    path = zipped / "validation-masks-0.zip"
+    path.write_bytes(spoil(path.read_bytes()))
+    with pytest.raises(UsageError, match=rf"validation-masks-0\.zip: {what}"):
+        read(zipped)
+
+
+@pytest.mark.parametrize("other", [mask_path(), f"again/{mask_path()}"])
+def test_a_mask_that_stands_in_a_zip_twice_is_refused(zipped: Path, other: str) -> None:
+    with zipfile.ZipFile(zipped / "validation-masks-0.zip", "a") as archive, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the name that stands there already
+        archive.writestr(other, b"another")
+    with pytest.raises(UsageError, match=rf"0\.zip: expected every name once, got '{mask_path()}' twice"):
+        read(zipped)
+
+
+def test_another_method_than_deflate_is_refused(zipped: Path) -> None:
+    zip_of(zipped / "validation-masks-0.zip", {mask_path(): PNG}, zipfile.ZIP_LZMA)
+    with pytest.raises(UsageError, match=r"0\.zip: expected plain or deflated members, got .* packed by method 14"):
+        read(zipped)
+
+
+@pytest.mark.parametrize("compression", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+def test_a_damaged_member_is_a_bad_picture_and_nothing_else(tmp_path: Path, compression: int) -> None:
+    draw = random.Random(0)
+    whole = zip_of(tmp_path / "x.zip", {"a.png": PNG, "b.png": draw.randbytes(3000)}, compression).read_bytes()
+    refused = 0
+    for number in range(400):
+        data = bytearray(whole[: draw.choice([len(whole), draw.randrange(len(whole))])])
+        for _ in range(draw.randint(1, 4)):
+            data[draw.randrange(len(data))] = draw.randrange(256)
+        path = tmp_path / f"{number}.zip"
+        path.write_bytes(data)
+        try:
+            read_member(path, "b.png")
+        except BadImage as error:
+            refused += error.reason == "unreadable" and str(path) in error.detail
+        with contextlib.suppress(UsageError):
+            zips.members(path, ".png")
+    assert 100 < refused < 400
+
+
+def test_a_member_that_unpacks_to_more_than_a_mask_is_refused(tmp_path: Path) -> None:
+    path = zip_of(tmp_path / "x.zip", {"bomb.png": bytes(1_000_001), "fine.png": bytes(1_000_000)})
+    assert len(read_member(path, "fine.png", limit=1_000_000)) == 1_000_000
+    with pytest.raises(BadImage, match=r"too_large: .*x\.zip: expected at most 1000000 bytes in 'bomb\.png', got more"):
+        read_member(path, "bomb.png", limit=1_000_000)
+    with pytest.raises(BadImage, match=r"unreadable: .*expected 'gone\.png' in this zip: it has no such member"):
+        read_member(path, "gone.png")
+    with pytest.raises(BadImage, match=r"unreadable: .*gone\.zip"):
+        read_member(tmp_path / "gone.zip", "x.png")
+
+
 # flags
 
 
@@ -359,6 +509,24 @@ def test_rows_of_pictures_that_are_not_there_are_passed_over(official: Path) -> 
 def test_rotation_is_counter_clockwise_as_it_is_there(official: Path, text: str, degrees: int) -> None:
     write(official / "validation-images-with-rotation.csv", IMAGES, image_row(ONE, text))
     assert (read(official)[0].rotation, read(official)[0].drop) == (degrees, "")
+
+
+@pytest.mark.parametrize("degrees", [0, 90, 180, 270])
+def test_picture_and_mask_are_turned_together_and_once(zipped: Path, degrees: int) -> None:
+    scene = np.zeros((30, 40, 3), np.uint8)
+    scene[2:8, 5:15] = 255  # off every axis of symmetry
+    Image.fromarray(scene).save(zipped / "validation" / f"{ONE}.jpg", quality=95)
+    png = io.BytesIO()
+    Image.fromarray(scene[::2, ::2, 0]).save(png, "png")  # masks may be smaller
+    zip_of(zipped / "validation-masks-0.zip", {mask_path(): png.getvalue()})
+    write(zipped / "validation-images-with-rotation.csv", IMAGES, image_row(ONE, f"{degrees}.0"))
+    (entry,) = [entry for entry in read(zipped) if entry.seeds]
+    photo = Photo(entry=entry, seed=None, data=entry.path.read_bytes(), options=CutOptions(), size=64, weights=None)
+    picture, factor = photo.picture()
+    upright = np.asarray(Image.fromarray(scene).rotate(degrees, expand=True))  # Pillow's is counter-clockwise, too
+    assert (picture.shape, factor) == (upright.shape, 1)
+    assert np.abs(picture.astype(int) - upright).mean() < 5
+    assert (photo.mask(picture, factor, entry.seeds[0]) == (upright[..., 0] > 127)).mean() > 0.95
 
 
 @pytest.mark.parametrize("text", ["45.0", "up", "inf", "-90"])

@@ -1,15 +1,20 @@
 """RORem's reader: triplets, files that are missing, and paths that would leave the root."""
 
 import json
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any
 
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
 
 from layerkit.manifests.entry import Seed
 from layerkit.manifests.errors import UsageError
-from layerkit.manifests.sources import entries
+from layerkit.manifests.sources import entries, rorem
 from layerkit.manifests.sources.rorem import index
+from layerkit.pipelines.assets import read_mask
 
 ROW = {"source": "source/x.png", "mask": "mask/x.png", "GT": "GT/x.png"}
 
@@ -53,6 +58,13 @@ def test_no_path_leaves_the_root(tmp_path: Path, key: str, path: str) -> None:
     assert (entry.id, entry.path, entry.base, entry.seeds) == ("meta.json#0", tmp_path / "meta.json", None, ())
 
 
+@given(st.text(st.sampled_from("a.:/\\\n"), max_size=7))
+def test_what_leaves_a_folder_is_what_windows_and_posix_say(path: str) -> None:
+    parsed = PureWindowsPath(path)
+    leaves = bool(parsed.anchor) or ".." in parsed.parts
+    assert rorem._leaves(path) == leaves or (":" in path and not leaves)  # of drives we refuse odd ones, too
+
+
 @pytest.mark.parametrize(
     ("key", "reason"), [("source", "missing_image"), ("mask", "missing_mask"), ("GT", "missing_base_image")]
 )
@@ -60,6 +72,14 @@ def test_no_path_leaves_the_root(tmp_path: Path, key: str, path: str) -> None:
 def test_a_missing_file_is_a_reason(tmp_path: Path, key: str, reason: str, path: str) -> None:
     (entry,) = index(written(tmp_path, [{**ROW, key: path}]))
     assert entry.drop.startswith(f"{reason}: expected {path[:200]} in ")
+
+
+@pytest.mark.parametrize(
+    ("score", "drop"), [(0, "rejected_by_source: its score is 0"), (1, ""), (0.4, ""), (None, ""), ("good", "")]
+)
+def test_a_removal_that_the_authors_rejected_is_a_reason(tmp_path: Path, score: Any, drop: str) -> None:
+    (entry,) = index(written(tmp_path, [{**ROW, "score": score}]))
+    assert (entry.id, entry.drop) == ("source/x.png", drop)
 
 
 @pytest.mark.parametrize("row", [None, 3, "x", [], {}, {"source": "source/x.png"}, {**ROW, "mask": 1}])
@@ -90,6 +110,23 @@ def test_what_is_no_list_is_refused_with_file_and_line(tmp_path: Path, data: byt
 def test_a_root_without_the_table_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"expected meta\.json in this folder"):
         list(index(tmp_path))
+
+
+def test_white_is_the_object_in_real_masks_and_after_jpeg(shared_data: Path, tmp_path: Path) -> None:
+    for path in sorted((shared_data / "rorem").rglob("mask_*.png")):
+        grey = Image.open(path).convert("L")
+        levels = np.asarray(grey)
+        mask = read_mask(path)
+        assert mask.mean() < 0.5  # of black for the object, this would be the rest of the scene
+        assert mask[levels > 250].all()
+        assert not mask[levels < 5].any()
+        grey.save(tmp_path / "mask.jpg", quality=90)
+        assert np.mean(read_mask(tmp_path / "mask.jpg") != mask) < 0.002
+
+
+def test_grey_above_the_middle_is_the_object(tmp_path: Path) -> None:
+    Image.fromarray(np.array([[0, 1, 127, 128, 254, 255]], np.uint8)).save(tmp_path / "mask.png")
+    assert read_mask(tmp_path / "mask.png").tolist() == [[False, False, False, True, True, True]]
 
 
 def test_real_pairs_make_entries(shared_data: Path, tmp_path: Path) -> None:

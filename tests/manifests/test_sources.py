@@ -1,5 +1,6 @@
 """Sources: entries in a fixed order, hidden files left out, and errors that name the root."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -81,6 +82,27 @@ def test_photos_come_in_the_order_of_their_paths_without_hidden_ones(folder: Pat
     assert {entry.licence for entry in found} == {"unknown"}
 
 
+def test_the_order_is_that_of_paths_and_links_to_folders_are_not_followed(folder: Path) -> None:
+    (folder / "a" / "link.jpg").symlink_to(folder / "b.jpg")
+    (folder / "a" / "broken.jpg").symlink_to(folder / "nowhere.jpg")
+    (folder / "a" / "circle").symlink_to(folder)
+    (folder / "linked").symlink_to(folder / "a")
+    found = [entry.path for entry in entries("photos", {"photos": folder})]
+    assert found == sorted(found)
+    assert [path.name for path in found] == ["B.webp", "link.jpg", "z.PNG", "a b.tif", "b.jpg", "c.jpeg"]
+
+
+def test_a_folder_that_cannot_be_read_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def scandir(path: str, scandir=os.scandir):
+        if path.endswith("a"):
+            raise PermissionError(13, "Permission denied", path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    with pytest.raises(UsageError, match="a: expected a folder that can be read: Permission denied"):
+        list(entries("photos", {"photos": folder}))
+
+
 def test_a_root_below_a_hidden_folder_is_not_hidden(tmp_path: Path) -> None:
     root = tmp_path / ".data" / "photos"
     root.mkdir(parents=True)
@@ -96,6 +118,13 @@ def test_cut_outs_leave_the_checkerboards_aside(tmp_path: Path) -> None:
         ("cat.webp", "rgba", ("foreground",)),
         ("dog.png", "rgba", ("foreground",)),
     ]
+
+
+@pytest.mark.parametrize("name", ["photos", "rgba", "layerdiffuse"])
+def test_a_folder_says_nothing_of_its_licence(tmp_path: Path, name: str) -> None:
+    (tmp_path / "a.png").touch()
+    (tmp_path / "LICENSE").write_text("MIT", encoding="utf-8")
+    assert [entry.licence for entry in entries(name, {name: tmp_path})] == ["unknown"]
 
 
 def test_a_real_folder_of_cut_outs(shared_data: Path) -> None:

@@ -101,10 +101,22 @@ def test_missing_weights_say_what_where_and_how(cache, tmp_path, name):
     assert all(part in text for part in (name, row.licence, str(tmp_path / "given" / name)))
     if row.repo:
         assert f"hf download {row.repo}" in text
-        assert "--revision main" in text
+        assert f"--revision {row.revision}" in text
         assert str(cache) in text
     else:
         assert "put it at DIR/u2net.onnx and give --weights DIR" in text
+
+
+def test_named_files_must_all_be_there_and_are_all_asked_for(cache, tmp_path):
+    folder, files = tmp_path / "layerdiffuse-sdxl", WEIGHTS["layerdiffuse-sdxl"].files
+    folder.mkdir()
+    for file in files:
+        with pytest.raises(
+            MissingWeights, match=f"hf download lllyasviel/LayerDiffuse_Diffusers {' '.join(files)} --rev"
+        ):
+            locate("layerdiffuse-sdxl", tmp_path)
+        (folder / file).touch()
+    assert locate("layerdiffuse-sdxl", tmp_path) == folder
 
 
 def test_missing_plain_file_without_a_folder_and_unknown_name(cache):

@@ -12,7 +12,19 @@ from layerkit.pipelines.options import BuildOptions
 from layerkit.pipelines.recipe import load
 
 TINY = {"count": 12, "size": 64, "shard_size": 4}
-OPTIONS = ("roots", "workers", "launcher", "part", "overwrite", "cache")
+OPTIONS = (
+    "roots",
+    "workers",
+    "launcher",
+    "address",
+    "part",
+    "overwrite",
+    "cache",
+    "excludes",
+    "store",
+    "recipe_file",
+    "weights",
+)
 
 BuildDemo = Callable[..., Funnel]
 

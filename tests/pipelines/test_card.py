@@ -171,6 +171,7 @@ def commit(shard: int, mix: str, kept: int) -> Commit:
         tar=tar,
         bytes=1,
         sha256="",
+        licence="mit" if kept else "",
         kept=kept,
         candidates=kept,
         dropped={},

@@ -77,7 +77,7 @@ def test_the_bytes_do_not_depend_on_the_order_of_the_shards(tiny_build: Path, ca
     folder = BuildFolder(tmp_path / "out")
     folder.create()
     fill_pools(folder, recipe, BuildOptions(out=folder.root, cache=cache_dir), lambda progress: None)
-    job = ShardJob(recipe=recipe, fingerprint=recipe.fingerprint, root=folder.root, cache=cache_dir)
+    job = ShardJob(recipe=recipe, fingerprint=recipe.fingerprint, folder=folder, cache=cache_dir)
     shards = list(plan(recipe))
     for index in (2, 0, 3, 1, 2):
         job(shards[index])

@@ -2,9 +2,11 @@
 
 import base64
 import hashlib
+import io
 import re
 import socket
 import threading
+import zipfile
 from collections import defaultdict
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -15,9 +17,10 @@ import pytest
 
 from layerkit.manifests.downloads import DOWNLOADS
 from layerkit.manifests.errors import RunError, UsageError
+from layerkit.manifests.sources import entries
 from layerkit.pipelines.fetch import FetchReport, fetch
 from layerkit.pipelines.options import Progress
-from layerkit.pipelines.transfer import Patience, TransferError, download
+from layerkit.pipelines.transfer import Patience, TransferError, download, length
 
 
 class FaultyServer(ThreadingHTTPServer):
@@ -54,6 +57,14 @@ class _Handler(BaseHTTPRequestHandler):
 
     def version_string(self) -> str:
         return self.server.headers.get("Server", "test")
+
+    def do_HEAD(self) -> None:
+        self.server.asked.append((self.path[1:], "HEAD"))
+        data = self.server.files.get(self.path[1:])
+        self.send_response(404 if data is None else 200)
+        if data is not None and "Content-Length" not in self.server.headers:
+            self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
 
     def do_GET(self) -> None:
         path, span = self.path[1:], self.headers.get("Range", "")
@@ -274,9 +285,19 @@ def test_no_server_is_a_failure_that_may_pass(tmp_path: Path) -> None:
     assert raised.value.reason == "failed"
 
 
+def test_a_length_is_what_the_server_says(server: FaultyServer) -> None:
+    server.files["a.bin"] = DATA
+    assert length(server.address + "a.bin", QUICK) == len(DATA)
+    assert length(server.address + "b.bin", QUICK) == 0
+    server.headers["Content-Length"] = "left out"
+    assert length(server.address + "a.bin", QUICK) == 0
+
+
 # Open Images
 
-IDS = [f"{number:016x}" for number in range(12)]
+IDS = [f"{number % 3:x}{number:015x}" for number in range(12)]
+MASKED = [*IDS[:4], IDS[0], "f" * 16]  # the last is no picture of the table
+ARCHIVE = "v5/validation-masks/validation-masks-{}.zip"
 NAMES = "/m/0cat,Cat\n/m/0dog,Dog\n/m/0light,Traffic light\n"
 
 
@@ -288,10 +309,11 @@ def open_images(server: FaultyServer) -> FaultyServer:
     server.files = {
         images: "".join(f"{row}\n" for row in ["ImageID,Subset", *(f"{id_},validation" for id_ in IDS)]).encode(),
         boxes: "\n".join(["ImageID,Source,LabelName,Confidence", *rows, rows[0], "cut off"]).encode(),
-        masks: b"MaskPath,ImageID\n",
+        masks: b"MaskPath,ImageID\n" + b"".join(b"x.png,%s\n" % id_.encode() for id_ in MASKED),
         DOWNLOADS["openimages"].files.classes: NAMES.encode(),
     }
     server.files |= {f"validation/{id_}.jpg": b"\xff\xd8" + id_.encode() for id_ in IDS}
+    server.files |= {ARCHIVE.format(digit): digit.encode() * 2_000_000 for digit in "012"}
     return server
 
 
@@ -315,12 +337,14 @@ def test_a_split_comes_with_its_tables_and_again_from_disk(open_images: FaultySe
         "validation-annotations-object-segmentation.csv",
         "class-descriptions-boxable.csv",
     }
-    assert (report.fetched, report.present, report.missing) == (16, 0, ())
+    assert (report.fetched, report.present, report.missing) == (19, 0, ())
     assert report.bytes == sum(map(len, open_images.files.values()))
-    assert [(step.done, step.total) for step in told] == [(number, 12) for number in range(1, 13)]
+    masks = [("masks (6 MB)", number, 3, number) for number in range(4)]
+    steps = [("fetch", number, 12, number) for number in range(13)]
+    assert [(step.stage, step.done, step.total, step.kept) for step in told] == steps + masks
     asked = len(open_images.asked)
     report = get(open_images, tmp_path)
-    assert (report.fetched, report.present, report.bytes) == (0, 16, 0)
+    assert (report.fetched, report.present, report.bytes) == (0, 19, 0)
     assert len(open_images.asked) == asked
 
 
@@ -347,10 +371,79 @@ def test_a_picture_that_does_not_come_is_a_row(open_images: FaultyServer, tmp_pa
     report = get(open_images, tmp_path)
     reasons = {row.file: row.reason for row in report.missing}
     assert reasons == {f"validation/{IDS[0]}.jpg": "not_found", f"validation/{IDS[1]}.jpg": "failed"}
-    assert (report.fetched, report.failed) == (14, 1)
+    assert (report.fetched, report.failed) == (17, 1)
     open_images.faults.clear()
     assert get(open_images, tmp_path).missing == ()
     assert pictures(tmp_path) == set(IDS)
+
+
+def archives(to: Path) -> set[str]:
+    return {path.name for path in to.glob("validation-masks/*")}
+
+
+def test_the_archives_of_masks_are_those_of_the_chosen_pictures(open_images: FaultyServer, tmp_path: Path) -> None:
+    get(open_images, tmp_path / "cats", classes=["Cat"])  # pictures 0, 3, 6, 9, of which 0 and 3 have masks
+    assert archives(tmp_path / "cats") == {"validation-masks-0.zip"}
+    get(open_images, tmp_path / "none", masks=False)
+    assert archives(tmp_path / "none") == set()
+    assert {path for path, _ in open_images.asked if path.endswith(".zip")} == {ARCHIVE.format(0)}
+
+
+def test_the_archives_lie_where_the_source_reads_them(open_images: FaultyServer, tmp_path: Path) -> None:
+    images, boxes, masks = DOWNLOADS["openimages"].files.lists["validation"]
+    name, box = f"{IDS[0]}_m0cat_1.png", "0.1,0.5,0.1,0.5"
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr(name, b"a mask")
+    columns = "ImageID,License,Author,OriginalLandingURL,Rotation"
+    outlined = "ImageID,LabelName,BoxID,MaskPath,BoxXMin,BoxXMax,BoxYMin,BoxYMax"
+    flags = "IsOccluded,IsTruncated,IsGroupOf,IsDepiction,IsInside"
+    open_images.files |= {
+        images: f"{columns}\n{IDS[0]},,,,\n".encode(),
+        boxes: f"ImageID,LabelName,XMin,XMax,YMin,YMax,{flags}\n{IDS[0]},/m/0cat,{box},0,0,0,0,0\n".encode(),
+        masks: f"{outlined}\n{IDS[0]},/m/0cat,1,{name},{box}\n".encode(),
+        ARCHIVE.format(0): packed.getvalue(),
+    }
+    get(open_images, tmp_path)
+    (entry,) = entries("openimages", {"openimages": tmp_path})
+    (seed,) = entry.seeds
+    assert (seed.drop, seed.caption, seed.mask_member) == ("", "Cat", name)
+    assert seed.mask == tmp_path / "validation-masks" / "validation-masks-0.zip"
+
+
+@pytest.mark.parametrize("size", ["said", "left out"])
+def test_an_archive_that_does_not_come_is_a_row(open_images: FaultyServer, tmp_path: Path, size: str) -> None:
+    open_images.faults[ARCHIVE.format(0)] = [404]
+    if size == "left out":
+        open_images.headers["Content-Length"] = size
+    told: list[Progress] = []
+    report = get(open_images, tmp_path, report=told.append)
+    assert [(row.file, row.reason) for row in report.missing] == [
+        ("validation-masks/validation-masks-0.zip", "not_found")
+    ]
+    assert archives(tmp_path) == {"validation-masks-1.zip", "validation-masks-2.zip"}
+    assert {step.stage for step in told} == {"fetch", "masks (6 MB)" if size == "said" else "masks"}
+    assert (told[-1].done, told[-1].kept) == (3, 2)
+
+
+def test_more_pictures_than_come_without_a_count_are_refused_before_anything_comes(
+    open_images: FaultyServer, tmp_path: Path
+) -> None:
+    for split, number, size in (("train", "1743042", "513 GB"), ("test", "125436", "37 GB")):
+        with pytest.raises(UsageError, match=rf"--count: .*the {number} of {split}, {size}; .*--count {number} takes"):
+            get(open_images, tmp_path, split=split)
+    assert open_images.asked == []
+
+
+def test_a_class_with_more_pictures_than_come_without_a_count_is_refused(
+    open_images: FaultyServer, tmp_path: Path, monkeypatch
+) -> None:
+    monkeypatch.setattr("layerkit.pipelines.fetch.UNCOUNTED", 7)
+    with pytest.raises(UsageError, match=r"the 8 of validation with cat, dog, 0 GB; .*\(--count 8 takes all\)"):
+        get(open_images, tmp_path, classes=["cat", "dog"])
+    assert not (tmp_path / "validation").exists()
+    get(open_images, tmp_path, classes=["cat", "dog"], count=8)
+    assert len(pictures(tmp_path)) == 8
 
 
 @pytest.mark.parametrize("name", ["../../evil", "/etc/evil", "a/b", "..", "", "a.b", "evil?x=1", "a\\b"])
@@ -379,7 +472,8 @@ def test_a_table_that_does_not_come_is_an_error(open_images: FaultyServer, tmp_p
 
 def test_an_interruption_keeps_what_came_and_asks_for_no_more(open_images: FaultyServer, tmp_path: Path) -> None:
     def interrupt(progress: Progress) -> None:
-        raise KeyboardInterrupt
+        if progress.done:
+            raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         get(open_images, tmp_path, workers=1, report=interrupt)

@@ -2,13 +2,14 @@
 
 import math
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from layerkit.manifests.errors import UsageError
 from layerkit.manifests.record import NOT_MEASURED
-from layerkit.pipelines.filters import SCORES, Drop, Limits, all_scores, judge
+from layerkit.pipelines.filters import SCORES, Drop, Limits, all_scores, judge, judge_all
 
 SOUND = {
     "side": 500,
@@ -17,11 +18,15 @@ SOUND = {
     "area": 0.2,
     "fragments": 1,
     "haze": 0.1,
+    "completeness": 0.9,
+    "salient": 0.2,
     "sharpness": 100,
     "saliency_iou": 0.5,
     "saliency_contrast": 0.6,
     "residual": 0.5,
     "texture": 1,
+    "mask_quality": 0.8,
+    "inpaint_quality": 0.8,
     "composite": 3,
     "recomposition": 0.5,
 }
@@ -77,3 +82,15 @@ def test_all_scores_have_every_name_in_one_order():
 def test_limits_that_keep_nothing_are_refused(wrong: tuple[float, float]):
     with pytest.raises(UsageError, match=r"^haze: expected \[lowest, highest\]"):
         Limits(haze=wrong)
+
+
+VALUES = st.one_of(st.just(NOT_MEASURED), st.just(math.nan), st.floats(-2, 600))
+
+
+@given(st.lists(st.fixed_dictionaries(dict.fromkeys(SCORES, VALUES)), max_size=8))
+def test_many_are_judged_as_one(rows: list[dict[str, float]]):
+    matrix = np.array([[row[name] for name in SCORES] for row in rows]).reshape(-1, len(SCORES))
+    expected = [judge(row, Limits()) for row in rows]
+    assert [SCORES[k] if k >= 0 else None for k in judge_all(matrix, Limits())] == [
+        drop.reason if drop else None for drop in expected
+    ]

@@ -142,7 +142,7 @@ def mulan(tmp_path_factory):
 
 
 LAYERS = """
-count = 12
+count = 24
 size = 64
 shard_size = 6
 [members]
@@ -178,7 +178,7 @@ def build_of_layers(mulan, tmp_path_factory, cache_dir):
 def test_a_build_from_layers_verifies_and_refuses_what_has_no_base(build_of_layers):
     out, funnel = build_of_layers
     assert verify(out) == []
-    assert funnel.kept == 12
+    assert funnel.kept == 24
     assert funnel.sources_dropped["missing_base_image"] == 2  # once for each route
     assert funnel.sources_kept["layers layers"] == 3
     assert funnel.sources_kept["paste foregrounds"] == 3

@@ -19,6 +19,7 @@ COMMIT = Commit(
     tar="train-m-000000.tar",
     bytes=4,
     sha256="0" * 64,
+    licence="mit",
     kept=1,
     candidates=2,
     dropped={"haze": 1},
@@ -78,14 +79,14 @@ def test_a_folder_below_a_file_is_refused(tmp_path: Path):
 
 def test_a_published_shard_is_done(folder: BuildFolder):
     publish(folder)
-    assert folder.read_commit(0, "f") == COMMIT
+    assert folder.read_commit(0, "f", folder.tars()) == COMMIT
     assert files(folder.root) == [".layerkit/commit/000000.json", ".layerkit/rows/000000.jsonl", f"data/{COMMIT.tar}"]
 
 
 def test_a_shard_without_samples_is_done_and_has_no_tar(folder: BuildFolder):
     empty = replace(COMMIT, tar="", bytes=0, sha256="", kept=0)
     publish(folder, empty)
-    assert folder.read_commit(0, "f") == empty
+    assert folder.read_commit(0, "f", folder.tars()) == empty
     assert files(folder.root) == [".layerkit/commit/000000.json", ".layerkit/rows/000000.jsonl"]
     assert folder.sweep({0: COMMIT.tar}, "f") == {0}
 
@@ -124,7 +125,7 @@ def test_the_commit_comes_last(folder: BuildFolder, monkeypatch: pytest.MonkeyPa
 def test_a_commit_that_proves_nothing_is_swept_with_all_of_its_shard(folder: BuildFolder, text: str):
     publish(folder)
     folder.commit_path(0).write_text(text)
-    assert folder.read_commit(0, "f") is None
+    assert folder.read_commit(0, "f", folder.tars()) is None
     assert folder.sweep({0: COMMIT.tar}, "f") == set()
     assert files(folder.root) == []
 
@@ -132,11 +133,11 @@ def test_a_commit_that_proves_nothing_is_swept_with_all_of_its_shard(folder: Bui
 def test_a_commit_without_its_tar_or_rows_proves_nothing(folder: BuildFolder):
     publish(folder)
     folder.rows_path(0).rename(folder.root / "rows")
-    assert folder.read_commit(0, "f") is None
+    assert folder.read_commit(0, "f", folder.tars()) is None
     (folder.root / "rows").rename(folder.rows_path(0))
-    assert folder.read_commit(0, "f") == COMMIT
+    assert folder.read_commit(0, "f", folder.tars()) == COMMIT
     (folder.data / COMMIT.tar).unlink()
-    assert folder.read_commit(0, "f") is None
+    assert folder.read_commit(0, "f", folder.tars()) is None
 
 
 def test_a_sweep_keeps_to_its_shards(folder: BuildFolder):
@@ -150,7 +151,7 @@ def test_a_sweep_keeps_to_its_shards(folder: BuildFolder):
     assert [name for name in mine if (folder.state / name).exists()] == []
     assert [name for name in others if not (folder.state / name).exists()] == []
     assert files(folder.data) == [COMMIT.tar]
-    assert folder.read_commit(0, "f") == COMMIT
+    assert folder.read_commit(0, "f", folder.tars()) == COMMIT
 
 
 # --- the claim ---

@@ -7,12 +7,12 @@ import pytest
 
 from layerkit.manifests.errors import RunError
 from layerkit.pipelines.cache import Cache
-from layerkit.pipelines.filters import Drop, all_scores
-from layerkit.pipelines.pools import Pixels, Pool, chunks, without_near_duplicates, write_pool
+from layerkit.pipelines.fill import chunks
+from layerkit.pipelines.filters import all_scores
+from layerkit.pipelines.pool_file import copy_rows, open_table, write_rows
+from layerkit.pipelines.pools import Pixels, Pool
 from layerkit.pipelines.prepare import Prepared
 from layerkit.toolkit.images import encode_png
-
-BITS = 0xF0F0_F0F0_F0F0_F0F0
 
 
 def row(name: str, **values: object) -> Prepared:
@@ -23,38 +23,6 @@ def row(name: str, **values: object) -> Prepared:
 def test_chunks():
     assert [len(chunk) for chunk in chunks([row("a")] * 10, 4)] == [4, 4, 2]
     assert list(chunks([], 4)) == []
-
-
-def test_a_near_duplicate_is_dropped_with_distance_and_name():
-    rows = [
-        row("a", phash=BITS),
-        row("b", phash=BITS ^ 0b111),
-        row("c", phash=BITS ^ (2**40 - 1)),
-        row("d", phash=BITS),
-    ]
-    out = without_near_duplicates(rows, 4)
-    assert [one.drop for one in out] == [
-        None,
-        Drop("near_duplicate", 3, 4, "looks like a"),
-        None,
-        Drop("near_duplicate", 0, 4, "looks like a"),
-    ]
-    assert [one.id for one in out] == ["a", "b", "c", "d"]
-
-
-@pytest.mark.parametrize(("distance", "dropped"), [(2, []), (3, ["b"]), (-1, [])])
-def test_the_distance_is_the_last_that_counts(distance: int, dropped: list[str]):
-    rows = [row("a", phash=BITS), row("b", phash=BITS ^ 0b111)]
-    assert [one.id for one in without_near_duplicates(rows, distance) if one.drop] == dropped
-
-
-def test_what_was_dropped_already_counts_for_nothing():
-    rows = [row("a", phash=BITS, drop=Drop("haze", 1, 0.4)), row("b", phash=BITS), row("c", phash=BITS)]
-    assert [one.drop.reason if one.drop else "" for one in without_near_duplicates(rows, 4)] == [
-        "haze",
-        "",
-        "near_duplicate",
-    ]
 
 
 def test_rows_survive_the_file(tmp_path: Path):
@@ -68,17 +36,35 @@ def test_rows_survive_the_file(tmp_path: Path):
             scores=all_scores({"haze": 0.1}),
             models={"m": "n@1"},
         ),
-        row("dropped", drop=Drop("haze", 1, 0.4)),
         row("b", bundle="f" * 64, stance="lying"),
     ]
-    assert write_pool(tmp_path / "pool.arrow", rows) == 2
+    write_rows(tmp_path / "pool.arrow", rows)
     pool = Pool(tmp_path / "pool.arrow")
-    assert [pool[k] for k in range(len(pool))] == [rows[0], rows[2]]
+    assert [pool[k] for k in range(len(pool))] == rows
+
+
+@pytest.mark.parametrize("number", [0, 1, 5000])
+def test_rows_are_copied_by_a_mask(tmp_path: Path, number: int):
+    write_rows(tmp_path / "pool.arrow", (row(f"r{k}") for k in range(number)))
+    table = open_table(tmp_path / "pool.arrow")
+    copy_rows(table, np.arange(number) % 3 == 0, tmp_path / "copy.arrow")
+    assert open_table(tmp_path / "copy.arrow").column("id").to_pylist() == [f"r{k}" for k in range(0, number, 3)]
+
+
+def test_a_pool_draws_from_its_split_alone(tmp_path: Path):
+    path = tmp_path / "pool.arrow"
+    write_rows(path, [row(f"{group}/{k}", group=group) for group in "abcd" for k in range(3)])
+    np.save(path.with_suffix(".splits.npy"), np.repeat(np.array([0, 1, 0, 2], np.uint8), 3))
+    rng = np.random.default_rng(0)
+    for split, groups in (("train", {"a", "c"}), ("val", {"b"}), ("test", {"d"})):
+        pool = Pool(path, split)
+        assert {pool[pool.draw(rng)].group for _ in range(60)} == groups
+        assert len(pool) == 3 * len(groups)
 
 
 def test_equal_rows_give_equal_bytes(tmp_path: Path):
     for name in ("one", "two"):
-        write_pool(tmp_path / name, [row("a", scores={"haze": 0.1}), row("b")])
+        write_rows(tmp_path / name, [row("a", scores={"haze": 0.1}), row("b")])
     assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
 
 

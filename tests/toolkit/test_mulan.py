@@ -17,7 +17,14 @@ from PIL import Image, ImageDraw
 from layerkit.manifests.errors import BadImage
 from layerkit.manifests.sources import entries
 from layerkit.toolkit import images
-from layerkit.toolkit.mulan import LayeredPicture, decode_annotation, read_rendered, recompose_layers, rendered_files
+from layerkit.toolkit.mulan import (
+    MAX_INSTANCES,
+    LayeredPicture,
+    decode_annotation,
+    read_rendered,
+    recompose_layers,
+    rendered_files,
+)
 
 Table = dict[str, Any]
 H, W = 12, 17
@@ -212,6 +219,12 @@ def test_the_cap_is_exact(base: np.ndarray) -> None:
     size = len(pickle.dumps(table, 4))
     assert len(decode_annotation(packed(table), base, max_bytes=size).layers) == 1
     refused(packed(table), base, "too_large", f"at most {size - 1} bytes", max_bytes=size - 1)
+
+
+def test_one_instance_named_a_thousand_times_is_refused(base: np.ndarray) -> None:
+    table = instance(1)
+    assert len(decode_annotation(packed(annotation(*[table] * MAX_INSTANCES)), base).layers) == MAX_INSTANCES
+    refused(packed(annotation(*[table] * 1000)), base, "too_large", f"at most {MAX_INSTANCES} instances, got 1000")
 
 
 @pytest.mark.parametrize("cut", [0, 1, 2, 50, 200, -4, -1])

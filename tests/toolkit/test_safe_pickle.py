@@ -10,6 +10,8 @@ import random
 import re
 import struct
 import subprocess
+import sys
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ import pytest
 from PIL import Image
 
 from layerkit.manifests.errors import BadImage
+from layerkit.toolkit import safe_pickle
 from layerkit.toolkit.safe_pickle import MAX_OPCODES, Stored, loads
 
 PROTOCOLS = range(2, 6)
@@ -167,6 +170,99 @@ def test_a_value_that_prints_as_gigabytes_is_not_printed() -> None:
         lists = [lists, lists]
     with pytest.raises(BadImage, match=r"unreadable: .*got the dtype list"):
         loads(b"\x80\x02cnumpy\ndtype\n" + pickle.dumps(lists, 2)[2:-1] + b"\x85R.")
+
+
+# work out of all proportion: each of these takes hours, gigabytes or the whole process where it is obeyed
+
+DOUBLED = {
+    "a tuple of the tuple below twice": b"\x80\x02)" + b"2\x86" * 60,
+    "the same by the memo": b"\x80\x02)q\x00" + b"".join(b"h%ch%c\x86q%c" % (k, k, k + 1) for k in range(60)),
+    "three times": b"\x80\x02)" + b"22\x87" * 60,
+    "by marks": b"\x80\x02)q\x00" + b"".join(b"(h%ch%ctq%c" % (k, k, k + 1) for k in range(60)),
+}
+
+
+@pytest.mark.parametrize("tuples", DOUBLED.values(), ids=DOUBLED)
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [(b"}", b"Ns."), (b"(", b"Nd."), (b"}(", b"Nu."), (b"\x8f(", b"\x90."), (b"(", b"\x91.")],
+    ids=["SETITEM", "DICT", "SETITEMS", "ADDITEMS", "FROZENSET"],
+)
+def test_a_key_that_doubles_with_every_level_is_refused(tuples: bytes, before: bytes, after: bytes) -> None:
+    refused_soon(tuples[:2] + before + tuples[2:] + after)
+
+
+def refused_soon(data: bytes) -> None:
+    """Refused as too large, in a process of its own, for what is obeyed would not end or would take the process."""
+    code = "import sys; from layerkit.toolkit.safe_pickle import loads; loads(sys.stdin.buffer.read())"
+    done = subprocess.run([sys.executable, "-c", code], input=data, capture_output=True, timeout=60, check=False)
+    assert b"BadImage: too_large: " in done.stderr, done.stderr[-300:]
+    assert done.returncode == 1
+
+
+def test_tuples_in_tuples_do_not_overflow_the_stack() -> None:
+    data = b"\x80\x02}" + b")" + b"\x85" * (MAX_OPCODES - 100) + b"Ns."
+    refused_soon(data)
+    refused_soon(b"\x80\x02" + b"]" * (MAX_OPCODES // 2 - 100) + b"a" * (MAX_OPCODES // 2 - 101) + b".")
+    assert loads(b"\x80\x02)" + b"\x85" * 500 + b".") is not None
+
+
+def test_a_large_number_is_not_hashed_again_and_again() -> None:
+    number = pickle.LONG4 + struct.pack("<i", 4_000_000) + b"\x7f" * 4_000_000
+    refused_soon(b"\x80\x02}(" + number + b"q\x00N" + b"h\x00N" * 5000 + b"u.")
+
+
+def test_a_text_is_not_made_to_bytes_again_and_again() -> None:
+    text = pickle.BINUNICODE + struct.pack("<I", 4_000_000) + b"x" * 4_000_000 + b"q\x00"
+    encode = b"c_codecs\nencode\nq\x01"
+    again = b"h\x01h\x00X\x06\x00\x00\x00latin1\x86R" * 3000
+    refused_soon(b"\x80\x02(" + text + encode + again + b"l.")
+
+
+@pytest.mark.parametrize("codec", ["punycode", "utf-32", "idna", "rot13", "zlib"])
+def test_bytes_come_as_latin1_alone(codec: str) -> None:
+    call = b"\x80\x02c_codecs\nencode\nX\x01\x00\x00\x00xX" + struct.pack("<I", len(codec)) + codec.encode() + b"\x86R."
+    with pytest.raises(BadImage, match=r"unreadable: .*expected bytes as latin1, got "):
+        loads(call)
+
+
+def test_bits_are_not_unpacked_before_they_are_looked_at() -> None:
+    data = pickle.dumps([Image.new("1", (8000, 4000)) for _ in range(3)], 4)
+    tracemalloc.start()
+    try:
+        found = loads(data)
+        assert tracemalloc.get_traced_memory()[1] < 40_000_000  # 96 million pixels
+    finally:
+        tracemalloc.stop()
+    assert found[2].array.shape == (4000, 8000)
+
+
+@pytest.mark.parametrize(("width", "height"), [(-5, 1), (0, 0), (0, 1 << 62), (1 << 62, 0), (9.0, 1), ((8,), 1)])
+@pytest.mark.parametrize("mode", ["1", "L"])
+def test_a_picture_without_pixels_is_refused_before_it_is_looked_at(mode: str, width: Any, height: Any) -> None:
+    state = [{}, mode, (width, height), None, b"\0\0"]
+    whole = pickle.dumps(Image.new("1", (1, 1)), 2)
+    call = whole[: whole.index(b"]")] + pickle.dumps(state, 2)[2:-1] + b"b."
+    with pytest.raises(BadImage, match="unreadable"):
+        loads(call)
+
+
+def test_what_a_picture_may_need_is_never_refused_for_its_work() -> None:
+    arrays = {f"key {k}": np.zeros((64, 64, 3), np.int16) for k in range(40)}
+    pictures = [Image.new(mode, (64, 64)) for mode in ("1", "L", "RGB", "RGBA") for _ in range(10)]
+    nested = {"instances": {k: {"alpha": picture, "more": (arrays, [arrays])} for k, picture in enumerate(pictures)}}
+    for protocol in PROTOCOLS:
+        assert loads(pickle.dumps(nested, protocol))["instances"][39]["alpha"].array.shape == (64, 64, 4)
+
+
+def test_nothing_else_in_the_package_reads_pickles() -> None:
+    root = Path(safe_pickle.__file__).parents[1]
+    call = re.compile(r"\b(pickle|joblib|dill|cloudpickle|marshal|shelve|torch)\.(load|loads|open|Unpickler)\b.*")
+    for path in root.rglob("*.py"):
+        if path.relative_to(root).parts[0] in ("manifests", "toolkit", "pipelines", "benchmarks"):
+            found = [line[0] for line in call.finditer(path.read_text(encoding="utf-8"))]
+            known = {"safe_pickle.py": ["pickle.Unpickler):"], "mulan_decode.py": found}  # that script's own pickles
+            assert [line for line in found if "weights_only=True" not in line] == known.get(path.name, []), path
 
 
 def test_what_joblib_wrote_says_so() -> None:

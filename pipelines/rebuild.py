@@ -1,0 +1,105 @@
+"""Making a build again from its ``recipe.lock.toml``: the sources must be the same, and the shards come out the same.
+
+What lies beside the lock helps: ``samples.parquet`` names a source file that changed, ``shards.parquet`` has the hashes
+of the tars.
+"""
+
+import tomllib
+from collections.abc import Iterator, Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from ..manifests.errors import RunError, UsageError
+from .leaks import excluded
+from .ledger import POOLS, BuildFolder
+from .lock import pool_digest
+from .pool_file import column, open_table
+from .recipe import Recipe
+from .rows import commits, pool_path, pool_uses
+
+_NAMED = 5  # files or shards in an error
+
+
+def read_lock(path: Path | None, recipe: Recipe) -> Mapping[str, Any] | None:
+    """The lock that ``recipe`` was read from as it is, or None: of another file, or changed at the command line."""
+    if path is None:
+        return None
+    table = tomllib.loads(path.read_text(encoding="utf-8"))
+    return table if table.get("fingerprint") == recipe.fingerprint else None
+
+
+def check_sources(folder: BuildFolder, recipe: Recipe, lock: Mapping[str, Any], manifests: Path) -> None:
+    """Compare the pools with those that the lock was written for.
+
+    Raises:
+        UsageError: they differ; the files are named, and the pools deleted, so that mended sources are read anew.
+    """
+    found = [*_pool_faults(folder, recipe, lock, manifests), *_exclusion_faults(folder, recipe, lock)]
+    if found:
+        for path in (folder.state / POOLS).iterdir():
+            path.unlink(missing_ok=True)
+        raise UsageError(
+            f"the lock was written for other sources: {'; '.join(found)}; put them back as they were, or build from "
+            "the recipe itself"
+        )
+
+
+def _pool_faults(folder: BuildFolder, recipe: Recipe, lock: Mapping[str, Any], manifests: Path) -> Iterator[str]:
+    locked = {(pool["mix"], pool["use"]): pool for pool in lock.get("pool", ())}
+    for mix, use, source in pool_uses(recipe):
+        there, here = locked.get((mix.name, use), {}), pool_digest(pool_path(folder, mix, use))
+        if here["sha256"] != there.get("sha256"):
+            what = f"{mix.name} {use} from {source} ({here['entries']} entries, {there.get('entries')} in the lock)"
+            files = list(_changed(manifests / "samples.parquet", source, pool_path(folder, mix, use)))
+            more = f" and {len(files) - _NAMED} more" if len(files) > _NAMED else ""
+            yield f"{what}: {', '.join(files[:_NAMED]) or 'a file that no sample uses'}{more}"
+
+
+def _changed(samples: Path, source: str, pool: Path) -> Iterator[str]:
+    """The files of a source that samples were made of and that are not in the pool, or not with the same bytes."""
+    import pyarrow.parquet as pq
+
+    if not samples.is_file():
+        return
+    table = open_table(pool)
+    hashes, ids = set(column(table, "sha256")), set(column(table, "id")) | set(column(table, "group"))
+    layers = pq.read_table(samples, columns=["layers"]).column("layers").combine_chunks().flatten()
+    seen = set()
+    for layer in layers.to_pylist():
+        if layer["dataset"] == source and layer["sha256"] not in hashes and layer["id"] not in seen:
+            seen.add(layer["id"])
+            yield f"{layer['id']} {'changed' if layer['id'] in ids else 'is missing'}"
+
+
+def _exclusion_faults(folder: BuildFolder, recipe: Recipe, lock: Mapping[str, Any]) -> Iterator[str]:
+    locked = {one["name"]: one["sha256"] for one in lock.get("excluded", ())}
+    for name in recipe.exclude:
+        if excluded(folder, name)["sha256"] != locked.get(name):
+            yield f"the files of the excluded {name} are others"
+
+
+def check_shards(folder: BuildFolder, recipe: Recipe, lock: Mapping[str, Any], manifests: Path) -> None:
+    """Compare the tars with those of the build that the lock belongs to, where ``shards.parquet`` lies beside it.
+
+    Raises:
+        RunError: some differ; they and the libraries of another version are named.
+    """
+    import pyarrow.parquet as pq
+
+    path = manifests / "shards.parquet"
+    if not path.is_file():
+        return
+    built = {commit.tar: commit.sha256 for commit in commits(folder, recipe)}
+    rows = pq.read_table(path, columns=["tar", "sha256"]).to_pylist()
+    differing = [row["tar"] for row in rows if row["tar"] and built.get(row["tar"]) != row["sha256"]]
+    if differing:
+        others = [
+            f"{name} {was} there, {version(name)} here"
+            for name, was in lock["libraries"].items()
+            if version(name) != was
+        ]
+        raise RunError(
+            f"{len(differing)} of {len(rows)} shards came out in other bytes than the lock's build: "
+            f"{', '.join(differing[:_NAMED])}; {'; '.join(others) or 'all libraries are of the same versions'}"
+        )

@@ -1,0 +1,1 @@
+"""Networks that other people trained, and what it takes to run them as they were trained."""
