@@ -246,7 +246,12 @@ def fetch(
     classes: Annotated[
         list[str] | None, typer.Option(metavar="NAME", help="Of Open Images: pictures with a box of this class.")
     ] = None,
-    count: Annotated[int | None, typer.Option(help="Of Open Images: this many pictures; default: all.")] = None,
+    count: Annotated[
+        int | None, typer.Option(help="Of Open Images: this many pictures; default: all, up to 50,000.")
+    ] = None,
+    masks: Annotated[
+        bool, typer.Option("--masks/--no-masks", help="Of Open Images: the archives of masks too.")
+    ] = True,
     as_json: Json = False,
 ) -> None:
     """Download a data set, resumed and checked; for a gated one, print the steps."""
@@ -256,7 +261,7 @@ def fetch(
 
     try:
         with _progress() as report:
-            result = download(name, to, split=split, classes=classes or (), count=count, report=report)
+            result = download(name, to, split=split, classes=classes or (), count=count, masks=masks, report=report)
     except KeyboardInterrupt:
         print("layerkit: interrupted; what came is kept, run the same command again to go on", file=sys.stderr)
         raise typer.Exit(1) from None

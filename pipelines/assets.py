@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from ..manifests.entry import Entry, Seed
 from ..manifests.errors import BadImage
 from ..manifests.sources.prompts import parse_prompt
+from ..manifests.sources.zips import read_member
 from ..toolkit import completeness, compose, cutout, images, inpaint, matte, mulan, quality, saliency, similarity
 from .filters import all_scores
 from .loaders import cutout_generator, depth_model, inpainter, quality_judge, saliency_model
@@ -140,7 +141,7 @@ def read_mask(path: Path, member: str = "") -> Mask:
     Raises:
         BadImage: see :func:`layerkit.toolkit.images.read`.
     """
-    picture = images.decode(images.read_member(path, member)) if member else images.read(path)
+    picture = images.decode(read_member(path, member)) if member else images.read(path)
     return np.asarray(picture.max(axis=-1) > 127, bool)
 
 

@@ -115,8 +115,7 @@ def fetch(
         patience: how long a file is tried.
 
     Raises:
-        UsageError: an unknown data set, split or class, an option that the data set does not have, or more pictures
-            than come without a count.
+        UsageError: an unknown data set, split or class, an option that is not for it, or too many pictures uncounted.
         RunError: a table or the hub cannot be had, or the folder cannot be written.
     """
     row = find(name)
@@ -237,7 +236,6 @@ class _Fetch:
 
 
 _Work = Callable[[str, threading.Event], int | NotFetched]
-"""Brings what a name stands for, and may be told to stop waiting."""
 
 
 def _threaded(work: _Work, names: Iterable[str], workers: int) -> Generator[int | NotFetched]:
@@ -304,11 +302,7 @@ def _identifiers(table: Path, names: Sequence[str]) -> set[str]:
 
 
 def _from_hub(row: Download, to: Path) -> None:
-    """Bring a snapshot of the hub into a folder.
-
-    Raises:
-        RunError: the hub is out of reach, or refuses; says the command.
-    """
+    """Bring a snapshot of the hub into a folder; RunError, with the command, where the hub is away or refuses."""
     from huggingface_hub import HfApi, snapshot_download
     from huggingface_hub.errors import HfHubHTTPError
 

@@ -178,10 +178,10 @@ def _near_duplicates(table: Any, rows: NDArray[np.intp], distance: int) -> dict[
     """Those of the rows that look like an earlier kept one."""
     if distance < 0:
         return {}
-    hashes, ids = column(table, "phash"), column(table, "id")
+    hashes = column(table, "phash")
     drops = {}
     for later, earlier in similarity.near_duplicates(hashes[rows], distance).items():
         a, b = rows[later], rows[earlier]
         apart = int(np.bitwise_count(hashes[a] ^ hashes[b]))
-        drops[int(a)] = Drop("near_duplicate", apart, distance, f"looks like {ids[b]}")
+        drops[int(a)] = Drop("near_duplicate", apart, distance, f"looks like {table['id'][int(b)].as_py()}")
     return drops

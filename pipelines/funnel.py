@@ -106,6 +106,6 @@ def _source_counts(folder: BuildFolder, recipe: Recipe) -> tuple[dict[str, int],
             path = folder.state / POOLS / f"{mix.name}-{use}.arrow"
             if path.exists():
                 kept[f"{mix.name} {_PLURAL[use]}"] = len(Pool(path))
-                rejects = path.with_suffix(".rejects.jsonl").read_text().splitlines()
-                dropped.update(json.loads(line)["drop"]["reason"] for line in rejects)
+                with path.with_suffix(".rejects.jsonl").open("rb") as rejects:
+                    dropped.update(json.loads(line)["drop"]["reason"] for line in rejects)
     return kept, dict(sorted(dropped.items()))

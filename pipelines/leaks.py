@@ -20,7 +20,7 @@ from . import launch
 from .filters import Drop
 from .ledger import POOLS, BuildFolder, write_atomically
 from .options import BuildOptions, Progress, Report
-from .pool_file import column
+from .pool_file import column, texts
 from .recipe import Recipe
 
 _CHUNK = 64  # files that a worker hashes at a time
@@ -58,7 +58,7 @@ class Known:
                 if similarity.has_detail(int(mine[k])):
                     apart = int(np.bitwise_count(mine[k] ^ self.looks[other]))
                     drops[k] = Drop("leak", apart, distance, f"looks like {self.files[other]}")
-        for k, sha256 in enumerate(column(table, "sha256")):
+        for k, sha256 in enumerate(texts(table, "sha256")):
             if sha256 in self.exact:
                 drops[k] = Drop("leak", 0, distance, f"is {self.files[self.exact[sha256]]}")
         return drops

@@ -1,7 +1,7 @@
 """The files of pools: Arrow tables of prepared rows, written row by row and mapped, never loaded whole."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -42,9 +42,24 @@ def read_row(table: Any, index: int) -> Prepared:
 
 
 def column(table: Any, name: str) -> NDArray[Any]:
-    """A column as an array."""
+    """A column of numbers as an array."""
     values: NDArray[Any] = table.column(name).to_numpy(zero_copy_only=False)
     return values
+
+
+def texts(table: Any, name: str) -> Iterator[str]:
+    """A column of text, value by value, of which only a batch is in memory."""
+    for batch in table.select([name]).to_batches(max_chunksize=_BATCH):
+        yield from batch.column(0).to_pylist()
+
+
+def group_bounds(table: Any) -> NDArray[np.intp]:
+    """The first row of every group, and the number of rows: a group's rows are adjacent."""
+    import pyarrow.compute as pc
+
+    groups = table.column("group").combine_chunks()
+    begins = pc.not_equal(groups[1:], groups[:-1]).to_numpy(zero_copy_only=False) if len(groups) else []
+    return np.r_[0, np.flatnonzero(begins) + 1, len(groups)] if len(groups) else np.zeros(1, np.intp)
 
 
 def copy_rows(table: Any, keep: NDArray[np.bool_], path: Path) -> None:

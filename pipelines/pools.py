@@ -16,7 +16,7 @@ from ..toolkit import compose, images
 from ..toolkit.saliency import SaliencyModel
 from .assets import upright
 from .cache import Cache
-from .pool_file import column, open_table, read_row
+from .pool_file import group_bounds, open_table, read_row
 from .prepare import Prepared
 from .splits import SPLITS, read_splits
 
@@ -37,8 +37,7 @@ class Pool:
     def __init__(self, path: Path, split: str | None = None) -> None:
         self._table = open_table(path)
         self._rows: dict[int, Prepared] = {}
-        groups = column(self._table, "group")
-        bounds = np.flatnonzero(np.r_[True, groups[1:] != groups[:-1], True])
+        bounds = group_bounds(self._table)
         starts, ends = bounds[:-1], bounds[1:]
         mine = slice(None) if split is None else read_splits(path)[starts] == SPLITS.index(split)
         self._starts, self._ends = starts[mine], ends[mine]

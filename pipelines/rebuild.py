@@ -14,7 +14,7 @@ from ..manifests.errors import RunError, UsageError
 from .leaks import excluded
 from .ledger import POOLS, BuildFolder
 from .lock import pool_digest
-from .pool_file import column, open_table
+from .pool_file import open_table, texts
 from .recipe import Recipe
 from .rows import commits, pool_path, pool_uses
 
@@ -63,7 +63,7 @@ def _changed(samples: Path, source: str, pool: Path) -> Iterator[str]:
     if not samples.is_file():
         return
     table = open_table(pool)
-    hashes, ids = set(column(table, "sha256")), set(column(table, "id")) | set(column(table, "group"))
+    hashes, ids = set(texts(table, "sha256")), {*texts(table, "id"), *texts(table, "group")}
     layers = pq.read_table(samples, columns=["layers"]).column("layers").combine_chunks().flatten()
     seen = set()
     for layer in layers.to_pylist():

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from ..toolkit import similarity
 from .ledger import BuildFolder, write_atomically
-from .pool_file import column, open_table
+from .pool_file import column, open_table, texts
 from .recipe import Recipe
 from .rows import pool_path, pool_uses
 
@@ -65,7 +65,7 @@ def identify(tables: Sequence[Any], distance: int) -> list[NDArray[np.intp]]:
     alike = similarity.clusters(looks, distance)
     tokens = (
         np.concatenate([_entry_hashes(table) for table in tables]),
-        np.concatenate([_text_hashes(column(table, "sha256")) for table in tables]),
+        np.concatenate([_text_hashes(texts(table, "sha256")) for table in tables]),
         alike[:number],
         alike[number:],
     )
@@ -138,9 +138,7 @@ def _fill_splits(
 
 
 def _entry_hashes(table: Any) -> NDArray[np.uint64]:
-    names = (
-        f"{source}\0{group}" for source, group in zip(column(table, "source"), column(table, "group"), strict=True)
-    )
+    names = (f"{source}\0{group}" for source, group in zip(texts(table, "source"), texts(table, "group"), strict=True))
     return _text_hashes(names)
 
 

@@ -8,9 +8,7 @@ for floats.
 import io
 import struct
 import warnings
-import zipfile
 import zlib
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +25,6 @@ U8 = NDArray[np.uint8]
 
 MAX_PIXELS = 64_000_000
 """Pictures above this many pixels are refused before they are decoded."""
-
-_MOST_BYTES = 256 << 20  # of a packed picture, unpacked
 
 # What Pillow raises for broken files, by format (SyntaxError is its word for a malformed PNG or GIF chunk).
 _BROKEN = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, ImageCms.PyCMSError)
@@ -170,24 +166,6 @@ def read_bytes(path: Path, span: tuple[int, int] | None = None) -> bytes:
             return file.read(span[1])
     except OSError as error:
         raise BadImage("unreadable", f"expected a readable picture file, got {path}: {error.strerror}") from error
-
-
-def read_member(archive: Path, member: str) -> bytes:
-    """The bytes of a member of a zip; what cannot be read is a :class:`BadImage`, as in :func:`read_bytes`."""
-    try:
-        opened = _archive(archive)
-        size = opened.getinfo(member).file_size
-        if size > _MOST_BYTES:
-            raise BadImage("too_large", f"{member} in {archive} unpacks to {size} bytes; the limit is {_MOST_BYTES}")
-        return opened.read(member)
-    except (OSError, KeyError, zipfile.BadZipFile, zlib.error, RuntimeError) as error:  # RuntimeError: encrypted
-        raise BadImage("unreadable", f"expected a readable member {member} in the zip {archive}: {error}") from error
-
-
-@lru_cache(maxsize=2)
-def _archive(path: Path) -> zipfile.ZipFile:
-    """The last zips stay open: the table of contents of one with 170,000 masks takes a second to read."""
-    return zipfile.ZipFile(path)
 
 
 def read(path: Path, *, alpha: bool = False, max_pixels: int = MAX_PIXELS) -> U8:
