@@ -139,9 +139,8 @@ def measure(name: str, number: int) -> None:
             began = time.perf_counter()
             run()
             seconds = time.perf_counter() - began
-            print(
-                f"| {step} | {number:,} | {seconds:.2f} | {number / seconds:,.0f} | {peak() - before:.0f} |", flush=True
-            )
+            line = (step, f"{number:,}", f"{seconds:.2f}", f"{number / seconds:,.0f}", f"{peak() - before:.0f}")
+            print(f"| {' | '.join(line)} |", flush=True)
 
 
 def peak() -> float:
