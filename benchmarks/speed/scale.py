@@ -150,9 +150,8 @@ def peak() -> float:
 
 def simulate(rate: float, megabytes: float) -> None:
     """What whole builds come to."""
-    print(
-        "\n| triplets | hours of building, one machine | of 16 such | TB | tars | files in all |\n|---|---|---|---|---|---|"
-    )
+    heads = ("triplets", "hours of building, one machine", "of 16 such", "TB", "tars", "files in all")
+    print(f"\n| {' | '.join(heads)} |\n|{'---|' * len(heads)}")
     for count in (100_000, 1_000_000, 10_000_000):
         tars = count // SHARD
         hours = count / rate / 3600
