@@ -52,7 +52,7 @@ def build(recipe: Recipe, options: BuildOptions, report: Report) -> Funnel:
                 check_sources(folder, recipe, lock, options.recipe_file.parent)
             funnel = _build_and_finish(folder, recipe, options, report)
             if lock and options.recipe_file and not funnel.shards_missing:
-                check_shards(folder, recipe, lock, options.recipe_file.parent)
+                funnel = replace(funnel, rebuilt=check_shards(folder, recipe, lock, options.recipe_file.parent))
             return funnel
     except OSError as error:
         raise RunError(

@@ -14,7 +14,7 @@ from .lock import write_lock
 from .recipe import Recipe
 from .summary import Summary
 
-_OF_THE_RUN = ("built", "seconds")
+_OF_THE_RUN = ("built", "seconds", "rebuilt")
 """What the funnel tells of the run that ended, not of the build."""
 
 

@@ -79,8 +79,11 @@ def _exclusion_faults(folder: BuildFolder, recipe: Recipe, lock: Mapping[str, An
             yield f"the files of the excluded {name} are others"
 
 
-def check_shards(folder: BuildFolder, recipe: Recipe, lock: Mapping[str, Any], manifests: Path) -> None:
+def check_shards(folder: BuildFolder, recipe: Recipe, lock: Mapping[str, Any], manifests: Path) -> int:
     """Compare the tars with those of the build that the lock belongs to, where ``shards.parquet`` lies beside it.
+
+    Returns:
+        Number of tars that were compared and are equal.
 
     Raises:
         RunError: some differ; they and the libraries of another version are named.
@@ -89,7 +92,7 @@ def check_shards(folder: BuildFolder, recipe: Recipe, lock: Mapping[str, Any], m
 
     path = manifests / "shards.parquet"
     if not path.is_file():
-        return
+        return 0
     built = {commit.tar: commit.sha256 for commit in commits(folder, recipe)}
     rows = pq.read_table(path, columns=["tar", "sha256"]).to_pylist()
     differing = [row["tar"] for row in rows if row["tar"] and built.get(row["tar"]) != row["sha256"]]
@@ -103,3 +106,4 @@ def check_shards(folder: BuildFolder, recipe: Recipe, lock: Mapping[str, Any], m
             f"{len(differing)} of {len(rows)} shards came out in other bytes than the lock's build: "
             f"{', '.join(differing[:_NAMED])}; {'; '.join(others) or 'all libraries are of the same versions'}"
         )
+    return sum(bool(row["tar"]) for row in rows)

@@ -123,7 +123,8 @@ def _changed(limits: Limits, changes: Mapping[str, tuple[str, str]]) -> Limits:
     ranges: dict[str, Any] = {}
     for name, (low, high) in changes.items():
         own: Range = getattr(limits, name)
-        ranges[name] = (float(low) if low else own[0], float(high) if high else own[1])
+        least = float(low) if low else min(own[0], float(high))
+        ranges[name] = (least, float(high) if high else max(own[1], least))
     return replace(limits, **ranges)
 
 
