@@ -143,7 +143,7 @@ def _run_build(recipe: "Recipe", options: "BuildOptions", *, dry_run: bool) -> A
     """The funnel of a build or the estimate of a pilot; an interruption tells what is kept."""
     from .pipelines.build import build
     from .pipelines.funnel import funnel_of
-    from .pipelines.ledger import BuildFolder
+    from .pipelines.object_store import folder_at
     from .pipelines.pilot import pilot
 
     try:
@@ -151,7 +151,7 @@ def _run_build(recipe: "Recipe", options: "BuildOptions", *, dry_run: bool) -> A
             return (pilot if dry_run else build)(recipe, options, report)
     except KeyboardInterrupt:
         if not dry_run:
-            print(funnel_of(BuildFolder(options.out), recipe).describe(options.store or str(options.out)))
+            print(funnel_of(folder_at(options.out, options.store), recipe).describe(options.store or str(options.out)))
         print("layerkit: interrupted; what was finished is kept, run the same command again to go on", file=sys.stderr)
         raise typer.Exit(1) from None
 
@@ -164,14 +164,14 @@ def verify(
     as_json: Json = False,
 ) -> None:
     """Check a build: hashes, members, keys, records, and the invariants of every triplet; exit 1 names every fault."""
-    from .pipelines.object_store import StoreFolder
+    from .pipelines.object_store import folder_at
     from .pipelines.options import Progress
     from .pipelines.verify import verify as check
 
     with _progress() as report:
         place = _place(folder)
         faults = check(
-            StoreFolder(folder, place["out"]) if place["store"] else place["out"],
+            folder_at(place["out"], place["store"]) if place["store"] else place["out"],
             sample=sample,
             workers=_workers(workers),
             report=lambda done, total: report(Progress(stage="verify", done=done, total=total, kept=done)),

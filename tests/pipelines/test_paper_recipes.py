@@ -4,6 +4,7 @@ import importlib.util
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections import defaultdict
@@ -15,6 +16,9 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 import yaml
+
+from layerkit.pipelines import loaders
+from layerkit.pipelines.verify import verify
 
 TESTS = Path(__file__).parents[1]
 
@@ -54,6 +58,43 @@ SOURCES = {
     "text2layer": {"openimages"},
 }
 LICENCES = {"mulan": {"cc-by-nc-sa-4.0"}, "layerdiffuse": {"unknown"}, "openimages": {"cc-by-2.0", "unknown"}}
+
+LOOSE = (
+    *(f"filters.{name}=[0, 1]" for name in ("border", "haze", "area", "outside", "mask_quality", "inpaint_quality")),
+    *(f"filters.{name}=[0, 1000]" for name in ("fragments", "texture", "composite")),
+    "placement.inside=0.01",
+)
+
+TWO_PASTES = """
+[[mix]]
+name = "generated"
+share = 1
+route = "paste"
+foregrounds = "layerdiffuse"
+backgrounds = "openimages"
+"""
+
+GENERATE = """
+count = 3
+size = 96
+[sources."layerdiffuse:generate"]
+licence = "cc0-1.0"
+[[mix]]
+name = "generated"
+share = 1
+route = "paste"
+foregrounds = "layerdiffuse:generate"
+backgrounds = "openimages"
+objects = [1, 1]
+[filters]
+side = [8, inf]
+border = [0, 1]
+haze = [0, 1]
+fragments = [0, 10000]
+saliency_contrast = [0, 1]
+sharpness = [0, inf]
+area = [0, 1]
+"""
 
 Layerkit = Callable[..., subprocess.CompletedProcess[str]]
 Build = Callable[..., Path]
@@ -208,3 +249,147 @@ def test_what_cannot_serve_is_refused_with_its_reason(built: Path, recipe: str):
     assert {"truncated", "unknown_occluded"} <= reasons.keys()
     if recipe == "outpaint-and-remove":
         assert {"missing_base_image", "missing_file"} <= reasons.keys()
+
+
+# with other settings
+
+
+def test_only_open_licences_are_let_in_where_asked(build: Build, roots: dict[str, Path]):
+    own = roots["openimages"].parent / "open.toml"
+    own.write_text(TWO_PASTES, encoding="utf-8")
+    licensed = build(own, "--allow-licence", "open", "--set", "sources.layerdiffuse.licence=cc0-1.0", count=6)
+    told = {layer["licence"] for row in samples(licensed) for layer in row["layers"]}
+    assert told == {"cc-by-2.0", "cc0-1.0"}
+    refused = {(row["mix"], row["detail"]) for row in rejects(licensed) if row["reason"] == "licence"}
+    assert ("generated", "unknown is not among --allow-licence") in refused  # the background that nobody licensed
+
+
+def test_a_recipe_that_needs_refused_sources_says_so(layerkit: Layerkit, roots: dict[str, Path], tmp_path: Path):
+    places = [word for name, folder in roots.items() for word in ("--root", f"{name}={folder}")]
+    for mix, source, licence in (("mulan-on", "mulan", "cc-by-nc-sa-4.0"), ("generated", "layerdiffuse", "unknown")):
+        recipe = "outpaint-and-remove" if source == "mulan" else "layerdecomp"
+        arguments = ("--out", tmp_path / source, "--size", 96, "--allow-licence", "open", "--workers", 1)
+        told = layerkit("build-triplets", recipe, *arguments, *places, rc=2).stderr
+        assert f"mix '{mix}" in told
+        assert f"foreground from '{source}': nothing is usable" in told
+        assert "'licence': " in told
+        assert f"{licence} is not among --allow-licence" in told
+
+
+def test_a_benchmark_keeps_its_pictures_out(build: Build, roots: dict[str, Path], tmp_path: Path):
+    picture = next(layer for row in samples(build("text2layer", count=4)) for layer in row["layers"])
+    (tmp_path / "bench").mkdir()
+    shutil.copy(roots["openimages"] / f"{picture['id'].rpartition('/')[0]}.jpg", tmp_path / "bench" / "copy.jpg")
+    out = build("text2layer", "--exclude", f"bench={tmp_path / 'bench'}", count=4)
+    leaked = [row for row in rejects(out) if row["reason"] == "leak"]
+    assert leaked
+    assert all(row["detail"] == "is bench:copy.jpg" for row in leaked)
+    assert picture["sha256"] not in {layer["sha256"] for row in samples(out) for layer in row["layers"]}
+    assert f"| bench | 1 | {len(leaked)} | 0 |" in (out / "README.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("settings", "models"),
+    [
+        (
+            ("cut.mask=saliency", "cut.matting=none", "cut.inpainting=telea", *LOOSE),
+            {"foreground.matting": "", "foreground.segmentation": "threshold@", "background.inpainting": "telea@"},
+        ),
+        (
+            ("cut.matting=guided", "cut.inpainting=navier-stokes", "filters.saliency_contrast=[0, 1]"),
+            {"foreground.matting": "guided@", "background.inpainting": "navier-stokes@"},
+        ),
+    ],
+)
+def test_other_ways_to_take_apart_are_recorded(
+    build: Build, layerkit: Layerkit, settings: tuple[str, ...], models: dict[str, str]
+):
+    out = build("text2layer", *(word for setting in settings for word in ("--set", setting)), count=4)
+    rows = samples(out)
+    assert rows
+    for row in rows:
+        assert all(json.loads(row["models"])[role].startswith(name) for role, name in models.items())
+        assert all(bool(json.loads(row["models"])[role]) == bool(name) for role, name in models.items())
+    layerkit("verify", out, "--workers", 1)
+
+
+def test_text2layers_own_way_runs_on_its_kinds_of_weights(
+    build: Build, layerkit: Layerkit, roots: dict[str, Path], tmp_path: Path, tiny_pipeline: Path
+):
+    pytest.importorskip("onnxruntime")
+    from diffusers import StableDiffusionInpaintPipeline
+
+    _saliency.red_channel_model(tmp_path / "birefnet.onnx", 2.0, -1.0)
+    # the pipeline works at 512 px, so its latents have to be an eighth as large as the real one's are
+    whole = StableDiffusionInpaintPipeline.from_pretrained(
+        tiny_pipeline, vae=_generator.tiny_vae(), safety_checker=None
+    )
+    whole.save_pretrained(tmp_path / "sd-inpaint", safe_serialization=True)
+    few = openimages_part(roots["openimages"], tmp_path / "few", 4)
+    words = ("cut.mask=saliency", "cut.threshold=0.4", "cut.saliency=birefnet", "cut.matting=none")
+    settings = (*words, "cut.inpainting=sd-inpaint", *LOOSE)
+    options = [word for setting in settings for word in ("--set", setting)]
+    out = build("text2layer", *options, "--weights", tmp_path, count=3, roots={"openimages": few})
+    rows = samples(out)
+    assert len(rows) == 3
+    for row in rows:
+        models = json.loads(row["models"])
+        assert re.fullmatch("sd-inpaint@sha256:[0-9a-f]{16}", models["background.inpainting"])
+        assert re.fullmatch("birefnet@sha256:[0-9a-f]{16}", models["saliency"])
+        assert models["foreground.matting"] == ""
+    layerkit("verify", out, "--workers", 1)
+
+
+def test_turned_and_harmonised_objects_are_recorded(build: Build, layerkit: Layerkit):
+    settings = ("--set", "placement.rotate=20", "--set", "harmonise=[0.3, 0.8]")
+    out = build("layerdecomp", *settings, count=10)
+    told = [json.loads(row["choices"])["objects"] for row in samples(out)]
+    angles = [one["angle"] for objects in told for one in objects]
+    strengths = [one["harmonise"] for objects in told for one in objects]
+    assert len(set(angles)) > 5
+    assert all(-20 <= angle <= 20 for angle in angles)
+    assert min(strengths) >= 0.3
+    assert max(strengths) <= 0.8
+    layerkit("verify", out, "--workers", 1)
+
+
+def test_prompts_become_cut_outs_once(
+    build_demo: Build, roots: dict[str, Path], tmp_path: Path, generator_weights: Path, monkeypatch: pytest.MonkeyPatch
+):
+    (tmp_path / "prompts").mkdir()
+    (tmp_path / "prompts" / "a.txt").write_text("a cat\n", encoding="utf-8")
+    (tmp_path / "prompts" / "b.jsonl").write_text('{"prompt": "two dogs", "seed": 5}\n', encoding="utf-8")
+    (tmp_path / "own.toml").write_text(GENERATE, encoding="utf-8")
+    tiny, calls = _generator.tiny(generator_weights), []  # 48 x 32 px: the real size takes minutes even with it
+
+    class Counting:
+        name, revision = tiny.name, tiny.revision
+
+        def __call__(self, prompt: str, seed: int, negative: str) -> Any:
+            calls.append(prompt)
+            return tiny(prompt, seed, negative)
+
+    monkeypatch.setattr(loaders, "load_generator", lambda name, weights: Counting())
+    loaders.cutout_generator.cache_clear()
+    places = {"layerdiffuse:generate": tmp_path / "prompts", "openimages": roots["openimages"]}
+    given = {"recipe": str(tmp_path / "own.toml"), "roots": places, "count": 3, "size": 96}
+    build_demo(tmp_path / "first", **given)
+    assert sorted(calls) == ["a cat", "two dogs"]
+    for row in samples(tmp_path / "first"):
+        assert json.loads(row["models"])["foreground.generator"] == f"{tiny.name}@{tiny.revision}"
+        assert row["caption"].partition(";")[0] in {"a cat", "two dogs"}
+        assert row["layers"][0]["dataset"] == "layerdiffuse:generate"
+        assert row["layers"][0]["licence"] == "cc0-1.0"
+    assert verify(tmp_path / "first") == []
+    build_demo(tmp_path / "again", seed=1, **given)
+    assert len(calls) == 2
+    assert len(samples(tmp_path / "first")) == len(samples(tmp_path / "again")) == 3
+    loaders.cutout_generator.cache_clear()
+
+
+def openimages_part(root: Path, folder: Path, count: int) -> Path:
+    """The first pictures of the validation split alone, without tables."""
+    (folder / "validation").mkdir(parents=True)
+    for path in sorted((root / "validation").iterdir())[:count]:
+        shutil.copy(path, folder / "validation")
+    return folder
