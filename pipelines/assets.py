@@ -7,6 +7,7 @@ cache.
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -51,7 +52,9 @@ class Photo:
     layer: int = 0
 
     def layered(self) -> tuple[mulan.LayeredPicture, U8]:
-        """The layers of a MULAN annotation or of rendered files, and the picture that they came from."""
+        """The layers of a procedural scene, a MULAN annotation or rendered files, and the picture that they make."""
+        if self.entry.kind == "procedural":
+            return _rendered(int(self.data), 2 * self.size)  # triplets are crops of it
         if self.entry.base is not None:
             base = images.read(self.entry.base)
             return mulan.decode_annotation(self.data, base), base
@@ -256,6 +259,7 @@ def in_layers(photo: Photo) -> Made:
     size = _scaled(base.shape, factor)
     stack = [compose.resize_rgba(layer, size) for layer in picture.layers]
     pixels = {f"layer-{k:02d}": layer for k, layer in enumerate(stack)}
+    pixels |= {f"shadow-{k:02d}": compose.resize(shade, size) for k, shade in enumerate(picture.shadows)}
     pixels |= {"image": compose.resize(base, size), "background": compose.resize(picture.background, size)}
     told = zip(stack, picture.captions[1:], strict=True)
     return pixels, {"layers": [{"caption": caption, **_layer_facts(layer, base)} for layer, caption in told]}
@@ -273,6 +277,21 @@ def _layer_facts(layer: U8, base: U8) -> dict[str, Any]:
         "sharpness": quality.sharpness(crop[..., :3]),
     }
     return {**facts(crop, scores, base), "height": layer.shape[0], "width": layer.shape[1]}
+
+
+def rendered_background(photo: Photo) -> Made:
+    """A procedural scene without its solids."""
+    plate = photo.layered()[0].background
+    scores = background_scores(plate, saliency_model(photo.options.saliency, photo.weights))
+    return {"background": plate}, facts(plate, scores, plate)
+
+
+@lru_cache(maxsize=1)
+def _rendered(seed: int, size: int) -> tuple[mulan.LayeredPicture, U8]:
+    """The scene of a seed; kept, for each of its solids is prepared apart."""
+    from ..toolkit.procedural import scene as procedural  # torch, which no other source needs here
+
+    return procedural.render([seed], size).layered(0)
 
 
 def layer_asset(photo: Photo) -> Made:

@@ -1,7 +1,8 @@
 """Routes ``cut`` and ``layers``: a picture that was taken apart, or that came in layers; one layer is taken out of it.
 
 The layers below belong to the background, those above to the occluder. The image is the recomposition of the layers;
-its distance to the photograph is a score and a gate. No shadow is cast: what shadow there is lies in the photograph.
+its distance to the photograph is a score and a gate. No shadow is cast: what shadow there is lies in the picture; but
+where a picture brings the shadow of each layer apart (a rendered scene), it is folded into the layer.
 """
 
 from collections.abc import Sequence
@@ -35,13 +36,15 @@ def take_out(recipe: Recipe, mix: Mix, stock: Stock, rng: np.random.Generator) -
     row = pool[pool.draw(rng)]
     parts = stock.pixels.of(row)
     stack = [parts[name] for name in sorted(parts) if name.startswith("layer-")]
+    shades = [parts.get(f"shadow-{k:02d}", np.zeros(one.shape[:2], np.uint8)) for k, one in enumerate(stack)]
     alpha = stack[row.layer][..., 3]
     crop = _draw_crop(alpha, mix.placement, rng)
     if crop is None:
         return Drop("placement", 0, mix.placement.inside, f"no square of {row.id} holds enough of its object")
     mirror = bool(rng.random() < mix.placement.mirror)
     photo, plate = (_square(parts[name], crop, mirror, recipe.size) for name in ("image", "background"))
-    layers, background = _assemble([_square(one, crop, mirror, recipe.size) for one in stack], row.layer, plate, recipe)
+    solids, shades = ([_square(one, crop, mirror, recipe.size) for one in part] for part in (stack, shades))
+    layers, background = _assemble(solids, shades, row.layer, plate, recipe)
     error = _composite_error(layers)
     return Candidate(
         layers=layers,
@@ -61,8 +64,12 @@ def take_out(recipe: Recipe, mix: Mix, stock: Stock, rng: np.random.Generator) -
     )
 
 
-def _assemble(stack: Sequence[U8], target: int, plate: U8, recipe: Recipe) -> tuple[Layers, bytes]:
-    """Layers as written, and the background's bytes."""
+def _assemble(
+    solids: Sequence[U8], shades: Sequence[U8], target: int, plate: U8, recipe: Recipe
+) -> tuple[Layers, bytes]:
+    """Layers as written, and the background's bytes, of layers without their shadows, and these."""
+    shades = [_beside(shade, solid[..., 3]) for shade, solid in zip(shades, solids, strict=True)]
+    stack = [_shaded(solid, shade) for solid, shade in zip(solids, shades, strict=True)]
     plate = reduce(lambda below, layer: compose.over_u8(layer, below), stack[:target], plate)
     background, plate = recipe.members.encode_background(plate)
     foreground, front = stack[target], stack[target + 1 :]
@@ -72,11 +79,23 @@ def _assemble(stack: Sequence[U8], target: int, plate: U8, recipe: Recipe) -> tu
         image=compose.recompose(foreground, plate, occluder),
         foreground=foreground,
         background=plate,
-        mask=visible_mask(foreground[..., 3], joint_alpha([layer[..., 3] for layer in front], shape)),
-        shadow=np.zeros(shape, np.uint8),
+        mask=visible_mask(
+            solids[target][..., 3], joint_alpha([solid[..., 3] for solid in solids[target + 1 :]], shape)
+        ),
+        shadow=shades[target],
         occluder=occluder,
     )
     return layers, background
+
+
+def _beside(shade: U8, alpha: U8) -> U8:
+    """The shadow within its bounds after a resize: none where the object is opaque."""
+    return np.where(alpha == 255, 0, np.minimum(shade, round(compose.MAX_SHADOW * 255))).astype(np.uint8)
+
+
+def _shaded(solid: U8, shade: U8) -> U8:
+    """A layer with its shadow; the layer itself, bit for bit, where there is none."""
+    return compose.fold_shadow_u8(solid[..., :3], solid[..., 3], shade) if shade.any() else solid
 
 
 def _origins(row: Prepared, count: int) -> tuple[Origin, ...]:
@@ -121,7 +140,7 @@ def _square(picture: U8, crop: Crop, mirror: bool, size: int) -> U8:
     """The crop at the build's size, mirrored or not; colour is zero where alpha is."""
     top, left, side = crop
     part = picture[top : top + side, left : left + side]
-    resized = (compose.resize_rgba if part.shape[-1] == 4 else compose.resize)(part, (size, size))
+    resized = (compose.resize_rgba if part.ndim == 3 and part.shape[-1] == 4 else compose.resize)(part, (size, size))
     return np.ascontiguousarray(resized[:, ::-1] if mirror else resized)
 
 

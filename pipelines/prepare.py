@@ -15,6 +15,7 @@ from ..manifests.errors import BadImage
 from ..manifests.licences import allowed
 from ..manifests.sources.zips import read_member
 from ..toolkit import images
+from ..toolkit.procedural import world as procedural_world
 from ..toolkit.saliency import SpectralResidual
 from .assets import (
     Maker,
@@ -27,6 +28,7 @@ from .assets import (
     layer_asset,
     photo_asset,
     plain_background,
+    rendered_background,
     rgba_asset,
     taken_apart,
     upright,
@@ -120,7 +122,7 @@ class Preparation:
             yield replace(blank, drop=Drop("licence", detail=f"{entry.licence} is not among --allow-licence"))
             return
         try:
-            data = images.read_bytes(entry.path, entry.span)
+            data = _data(entry)
             blank = replace(blank, sha256=hashlib.sha256(data).hexdigest())
             for row in self._prepare(entry, data, blank):
                 yield replace(row, drop=row.drop or judge(row.scores, self.mix.filters))
@@ -130,7 +132,7 @@ class Preparation:
     def _prepare(self, entry: Entry, data: bytes, blank: Prepared) -> Iterator[Prepared]:
         if self.use == "background":
             yield self._background(entry, data, blank)
-        elif entry.kind == "layers":
+        elif entry.kind in ("layers", "procedural"):
             yield from self._layers(entry, data, blank)
         elif entry.kind == "rgba":
             yield self._cached(blank, entry, None, data, rgba_asset)
@@ -146,6 +148,8 @@ class Preparation:
         return taken_apart if self.use == "cut" else photo_asset
 
     def _background(self, entry: Entry, data: bytes, blank: Prepared) -> Prepared:
+        if entry.kind == "procedural":
+            return self._cached(blank, entry, None, data, rendered_background)
         if entry.seeds:  # a photograph with known objects is a background once they are gone
             return self._cached(blank, entry, None, data, cleared)
         if self.mix.cut.saliency == "spectral":
@@ -156,14 +160,15 @@ class Preparation:
     def _layers(self, entry: Entry, data: bytes, blank: Prepared) -> Iterator[Prepared]:
         """A row for each layer of a picture in layers; all share one bundle, but where they become assets."""
         blank = replace(blank, companions=_companions(entry, entry.seeds))
-        key, table = self._made(blank, entry, None, data, in_layers, {})
+        models = self._models(in_layers, entry, None)
+        key, table = self._made(blank, entry, None, data, in_layers, models)
         if "drop" in table:
             yield replace(blank, drop=Drop(**table["drop"]))
             return
         for k, told in enumerate(table["layers"]):
             named = replace(blank, id=f"{entry.id}/{k}", layer=k, caption=told.pop("caption") or entry.caption)
             if self.use == "layers":
-                yield replace(named, bundle=key, **told)
+                yield replace(named, bundle=key, models=models, **told)
             else:
                 yield self._cached(named, entry, None, data, layer_asset)
 
@@ -237,10 +242,11 @@ class Preparation:
     def _models(self, make: Maker, entry: Entry, seed: Seed | None) -> dict[str, str]:
         """What ``make`` runs; part of the bundle's key, so another revision makes another bundle."""
         options = self.mix.cut
-        if make in (rgba_asset, layer_asset):
-            return {}
-        if make is plain_background:
-            return {"saliency": model_name(saliency_model(options.saliency, self.weights))}
+        rendered = {"generator": f"procedural@{procedural_world.VERSION}"} if entry.kind == "procedural" else {}
+        if make in (rgba_asset, in_layers, layer_asset):
+            return rendered
+        if make in (plain_background, rendered_background):
+            return {**rendered, "saliency": model_name(saliency_model(options.saliency, self.weights))}
         if make is generated_asset:
             return {"generator": model_name(cutout_generator(options.generator, self.weights))}
         found = seed.method if seed else "threshold" if options.mask == "saliency" else "grabcut"
@@ -272,6 +278,11 @@ def _said(text: str) -> Drop:
     """``reason: detail`` of a source as a drop."""
     reason, _, detail = text.partition(": ")
     return Drop(reason, detail=detail)
+
+
+def _data(entry: Entry) -> bytes:
+    """The bytes of an entry; of a scene to render its seed."""
+    return entry.id.encode() if entry.kind == "procedural" else images.read_bytes(entry.path, entry.span)
 
 
 def _companions(entry: Entry, seeds: Sequence[Seed]) -> str:

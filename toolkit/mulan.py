@@ -44,12 +44,14 @@ class LayeredPicture:
         layers: straight RGBA of the whole canvas, each (H, W, 4), bottom to top; colour under alpha 0 is as stored.
         captions: of the background and of each layer, empty where there is none.
         caption: of the whole picture.
+        shadows: attenuation by each layer where it is known apart, 8-bit (H, W); else empty.
     """
 
     background: U8
     layers: tuple[U8, ...]
     captions: tuple[str, ...]
     caption: str = ""
+    shadows: tuple[U8, ...] = ()
 
 
 def decode_annotation(data: bytes, base: U8, *, max_bytes: int = MAX_BYTES) -> LayeredPicture:

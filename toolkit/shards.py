@@ -199,7 +199,7 @@ def _walk(file: BinaryIO, length: int, path: Path) -> Iterator[tuple[str, bytes]
             if length - position < 2 * _BLOCK or any(file.read()):
                 raise ShardError(f"{path}: expected zeros to the end from byte {position} on; the shard is damaged")
             return
-        name, size = _parse_header(header, path, position)
+        name, size = parse_header(header, path, position)
         padding = -size % _BLOCK
         position += _BLOCK + size + padding
         if position > length:
@@ -209,7 +209,12 @@ def _walk(file: BinaryIO, length: int, path: Path) -> Iterator[tuple[str, bytes]
     raise ShardError(f"{path}: the archive breaks off at byte {length} without its end mark; the shard is truncated")
 
 
-def _parse_header(header: bytes, path: Path, position: int) -> tuple[str, int]:
+def parse_header(header: bytes, path: Path, position: int) -> tuple[str, int]:
+    """Name and size of the member that a block of 512 bytes at ``position`` announces.
+
+    Raises:
+        ShardError: its checksum or size is wrong.
+    """
     expected = sum(header[:148]) + 8 * 32 + sum(header[156:])
     try:
         if header[148:156] != b"%06o\0 " % expected:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ..entry import Entry
 from ..errors import UsageError
-from . import coco, embedded, img2dataset, layerdiffuse, mulan, openimages, photos, prompts, rgba, rorem
+from . import coco, embedded, img2dataset, layerdiffuse, mulan, openimages, photos, procedural, prompts, rgba, rorem
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +26,7 @@ class Source:
 
 SOURCES: dict[str, Source] = {
     "embedded": Source(embedded.index, False, "photographs that scikit-image and scikit-learn ship, with object seeds"),
+    "procedural": Source(procedural.index, False, "rendered solids with true alpha, soft shadow and background"),
     "photos": Source(photos.index, True, "any folder of photographs"),
     "rgba": Source(rgba.index, True, "a folder of RGBA cut-outs"),
     "layerdiffuse": Source(layerdiffuse.index, True, "LayerDiffuse's RGBA outputs, with prompts in txt or jsonl"),
