@@ -24,8 +24,8 @@ class Weights:
         revision: branch, tag or commit on the hub; the release of a plain file.
         licence: of the weights, as their card states it.
         size_mb: size of the files that are read, in units of 10⁶ bytes, rounded.
-        kind: ``onnx``, ``torchscript`` or ``state-dict`` (one file); ``safetensors``, ``transformers`` or ``diffusers``
-            (a folder: of the named files, or of a pipeline).
+        kind: ``onnx``, ``torchscript`` or ``state-dict`` (one file); ``safetensors`` or ``transformers`` (a folder of
+            the named files); ``diffusers`` or ``clip`` (a folder whose weights are named differently in each).
         files: what must be there, relative to the repository; the one file of single-file weights.
         url: where a plain file is had from.
         sha256: of a plain file, or its first digits as far as they are published; checked when it is located.
@@ -53,7 +53,7 @@ class Weights:
             return f"run: curl -L --create-dirs -o DIR/{self.files[0]} {self.url} and give --weights DIR"
         if not self.repo:
             return f"get {self.files[0]} ({self.revision}), put it at DIR/{self.files[0]} and give --weights DIR"
-        wanted = () if self.kind == "diffusers" else self.files
+        wanted = () if self.kind in ("diffusers", "clip") else self.files
         return f"run: {' '.join(['hf download', self.repo, *wanted])} --revision {self.revision}"
 
 
@@ -163,14 +163,10 @@ WEIGHTS: dict[str, Weights] = {
         "vgg16", "vgg16-397923af.pth", 553, "397923af8e79cdbb6a7127f12361acd7a2f83e06b05044ddf496e83de57a5bf0"
     ),
     "squeezenet": _torchvision("squeezenet", "squeezenet1_1-b8a52dc0.pth", 5, "b8a52dc0"),
-    "clip-vit-b-32": Weights(
-        "clip-vit-b-32", "openai/clip-vit-base-patch32", "main", "MIT", 605, "transformers", _CLIP
-    ),
-    "clip-vit-l-14": Weights(
-        "clip-vit-l-14", "openai/clip-vit-large-patch14", "main", "MIT", 1711, "transformers", _CLIP
-    ),
+    "clip-vit-b-32": Weights("clip-vit-b-32", "openai/clip-vit-base-patch32", "main", "MIT", 605, "clip", _CLIP),
+    "clip-vit-l-14": Weights("clip-vit-l-14", "openai/clip-vit-large-patch14", "main", "MIT", 1711, "clip", _CLIP),
     "clip-vit-bigg-14": Weights(
-        "clip-vit-bigg-14", "laion/CLIP-ViT-bigG-14-laion2B-39B-b160k", "main", "MIT", 10160, "transformers", _CLIP
+        "clip-vit-bigg-14", "laion/CLIP-ViT-bigG-14-laion2B-39B-b160k", "main", "MIT", 10160, "clip", _CLIP
     ),
     # What ``layerkit bench`` runs.
     "sdxl-base": Weights(
