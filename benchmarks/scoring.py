@@ -1,0 +1,119 @@
+"""Scores of one case: every measure of one image, and the feature vectors that the distances of sets are made of."""
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..toolkit.compose import recompose
+from ..toolkit.decomposition import Decomposition
+from ..toolkit.metrics.layering import draw_jitter, jittered_recomposition
+from ..toolkit.metrics.pixels import psnr
+from ..toolkit.metrics.regions import crop_box, pasted, region_mask
+from .cases import Case
+from .measures import Measure
+from .networks import Networks
+
+U8 = NDArray[np.uint8]
+Mask = NDArray[np.bool_]
+
+
+def applies(measure: Measure, *, foreground: bool, true_foreground: bool, captions: bool = False) -> str:
+    """Why a measure says nothing of a model on a suite; empty where it does.
+
+    Args:
+        measure: in question.
+        foreground: whether the model gives a foreground.
+        true_foreground: whether the suite knows the true one.
+        captions: whether it knows texts.
+    """
+    needs = set(measure.row.compares)
+    of_foregrounds = measure.metric == "jitter-fid" or needs & {"alpha", "foreground", "foreground and background"}
+    if of_foregrounds and not foreground:
+        return "the model gives no foreground"
+    if needs & {"true alpha", "true foreground", "true foreground and background"} and not true_foreground:
+        return "the suite knows no true foreground"
+    if needs & {"true mask"}:
+        return "the model gives no shadow mask"
+    return "the suite has no captions" if "text vectors" in needs and not captions else ""
+
+
+def score(measure: Measure, case: Case, made: Decomposition, networks: Networks) -> float:
+    """A measure of one image; NaN where the case or the prediction lacks what it looks at."""
+    if applies(measure, foreground=made.foreground is not None, true_foreground=case.foreground is not None):
+        return math.nan
+    if measure.row.compares == ("preds", "target"):
+        return _of_pictures(measure, case, made, networks)
+    if measure.metric == "recomposition-psnr":
+        region = _region(measure, case)
+        return psnr(_recomposed(case, made), case.image, *([] if measure.region == "whole" else [region]))
+    arguments = _ARGUMENTS[measure.row.compares](case, made)
+    return float(measure.definition.load()(*arguments))
+
+
+def _of_pictures(measure: Measure, case: Case, made: Decomposition, networks: Networks) -> float:
+    pair = picture_pair(measure, case, made)
+    if pair is None:
+        return math.nan
+    preds, target, mask = pair
+    if measure.metric == "lpips":
+        network = networks.lpips(measure.variant)
+        return float(network(preds, target) if mask is None else network.in_mask(preds, target, mask))
+    function = measure.definition.load()
+    return float(function(preds, target) if mask is None else function(preds, target, mask))
+
+
+def picture_pair(measure: Measure, case: Case, made: Decomposition) -> tuple[U8, U8, Mask | None] | None:
+    """Predicted and true picture of a measure, and the pixels to look at; None where the case does not have them."""
+    if measure.metric == "jitter-fid":
+        assert made.foreground is not None  # ``applies`` said so
+        return jittered_recomposition(made.foreground, made.background, draw_jitter(case.id)), case.image, None
+    target = case.background
+    if target is None:
+        return None
+    preds = pasted(made.background, case.image, case.mask) if measure.is_pasted else made.background
+    if measure.region == "composite":
+        return pasted(preds, target, case.mask), target, None
+    if measure.region == "box":
+        box = crop_box(case.mask)
+        return (preds[box.slices], target[box.slices], None) if box else None
+    region = _region(measure, case)
+    return (preds, target, region) if region is not None or measure.region == "whole" else None
+
+
+def _region(measure: Measure, case: Case) -> Mask | None:
+    """The pixels of a measure: the suite's own region, or one that follows from the mask."""
+    if measure.region in case.regions:
+        return case.regions[measure.region]
+    return None if measure.region == "shadow" else region_mask(measure.region, case.mask)
+
+
+def _recomposed(case: Case, made: Decomposition) -> U8:
+    """The predicted layers over each other, and over them what lies in front of the object."""
+    assert made.foreground is not None  # ``applies`` said so
+    occluder = np.zeros_like(made.foreground) if case.occluder is None else case.occluder
+    return recompose(made.foreground, made.background, occluder)
+
+
+def _foregrounds(case: Case, made: Decomposition) -> tuple[U8, U8]:
+    assert made.foreground is not None  # ``applies`` said so, of the model
+    assert case.foreground is not None  # and of the suite
+    return made.foreground, case.foreground
+
+
+def _alphas(case: Case, made: Decomposition) -> tuple[U8, U8]:
+    predicted, true = _foregrounds(case, made)
+    return predicted[..., 3], true[..., 3]
+
+
+def _layers(case: Case, made: Decomposition) -> tuple[object, ...]:
+    return (made.foreground, made.background), (case.foreground, case.background)
+
+
+_ARGUMENTS: dict[tuple[str, ...], Callable[[Case, Decomposition], tuple[object, ...]]] = {
+    ("preds", "target", "mask"): lambda case, made: (made.background, case.background, case.mask),
+    ("alpha", "true alpha"): _alphas,
+    ("foreground", "true foreground"): _foregrounds,
+    ("foreground and background", "true foreground and background"): _layers,
+}
