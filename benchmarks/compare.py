@@ -2,8 +2,8 @@
 
 import json
 import math
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -22,11 +22,14 @@ from .store import Store
 _REPLICATES = 10_000
 _LEVEL = 0.05
 
+HEADS = ("Measure", "First - second", "95 % interval", "p (Holm)", "Wins of first", "n", "Better")
+
+Better = Literal["first", "second", "undecided"]
 Values = Mapping[Column, Mapping[str, float]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Tested:
+class Finding:
     """One measure of two models; ``difference`` is first - second.
 
     Attributes:
@@ -42,7 +45,8 @@ class Tested:
         win_rate: share of samples on which the first model is better, ties counting half.
         n: shared samples with a value of both.
         is_main: whether models are ranked by it.
-        samples: first - second of each of them, in the order of their ids.
+        better: which model is beyond chance: corrected p below 0.05, or without p an interval that excludes 0.
+        samples: of the main measure first - second of every sample, in the order of their ids.
     """
 
     suite: str
@@ -60,24 +64,22 @@ class Tested:
     win_rate: float | None
     n: int
     is_main: bool
-    samples: tuple[float, ...] = field(repr=False)
+    better: Better = "undecided"
+    samples: tuple[float, ...] = field(default=(), repr=False)
 
     @property
     def column(self) -> Column:
         """Its names and units."""
         return Column(self.metric, self.variant, self.region)
 
-    @property
-    def better(self) -> Literal["first", "second", "undecided"]:
-        """Which model is better beyond chance: corrected p below 0.05, or without p an interval that excludes 0."""
+    def judged(self, p_holm: float | None) -> "Finding":
+        """The same with its corrected p-value, and with who is better."""
         low, high = self.ci95
-        if self.p_holm is not None:
-            is_clear = self.p_holm < _LEVEL
-        else:
-            is_clear = low is not None and high is not None and low * high > 0
-        if not is_clear or not self.difference:
-            return "undecided"
-        return "first" if (self.difference > 0) == self.higher_is_better else "second"
+        is_clear = p_holm < _LEVEL if p_holm is not None else low is not None and high is not None and low * high > 0
+        better: Better = "undecided"
+        if is_clear and self.difference:
+            better = "first" if (self.difference > 0) == self.higher_is_better else "second"
+        return replace(self, p_holm=p_holm, better=better)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,8 +88,17 @@ class Comparison:
 
     first: str
     second: str
-    tested: tuple[Tested, ...]
+    findings: tuple[Finding, ...]
     notes: tuple[str, ...]
+
+    def describe(self) -> str:
+        """The comparison as tables of plain text."""
+        lines = [f"first   {self.first}", f"second  {self.second}"]
+        for suite in dict.fromkeys(one.suite for one in self.findings):
+            rows = [HEADS, *(told(one) for one in self.findings if one.suite == suite)]
+            widths = [max(len(row[k]) for row in rows) for k in range(len(HEADS))]
+            lines += ["", suite, *(_aligned(row, widths) for row in rows)]
+        return "\n".join([*lines, *(["", *self.notes] if self.notes else [])])
 
 
 class _Model(NamedTuple):
@@ -123,13 +134,13 @@ def compare(
             f"expected reports of a common suite, got {', '.join(one.suites)} in {one.folder} and "
             f"{', '.join(two.suites)} in {two.folder}"
         )
-    tested: list[Tested] = []
+    findings: list[Finding] = []
     notes = [f"suite {name}: only one of the two was scored on it" for name in sorted({*one.suites} ^ {*two.suites})]
     for name in shared:
         _require_same_protocol(one, two, name)
-        tested += _tested_images(one, two, name, notes)
-        tested += _tested_sets(one, two, name, notes, Networks(weights), cache)
-    return Comparison(first=one.asked, second=two.asked, tested=tuple(tested), notes=tuple(notes))
+        findings += _image_findings(one, two, name, notes)
+        findings += _set_findings(one, two, name, notes, Networks(weights), cache)
+    return Comparison(first=one.asked, second=two.asked, findings=tuple(findings), notes=tuple(notes))
 
 
 def _open(asked: str | Path) -> _Model:
@@ -175,17 +186,16 @@ def _require_same_protocol(one: _Model, two: _Model, suite: str) -> None:
     )
 
 
-def _tested_images(one: _Model, two: _Model, suite: str, notes: list[str]) -> list[Tested]:
+def _image_findings(one: _Model, two: _Model, suite: str, notes: list[str]) -> list[Finding]:
     first, second = one.values[suite], two.values[suite]
     _note_uncommon(first, second, suite, notes)
-    tested = [
-        _tested_column(column, first[column], second[column], one.suites[suite])
+    findings = [
+        _finding(column, first[column], second[column], one.suites[suite])
         for column in first
         if column in second and first[column].keys() & second[column].keys()
     ]
-    corrected = holm([math.nan if one.p is None else one.p for one in tested])
-    fields = [{key: getattr(one, key) for key in Tested.__slots__} for one in tested]
-    return [Tested(**{**of, "p_holm": number(p)}) for of, p in zip(fields, corrected, strict=True)]
+    corrected = holm([math.nan if one.p is None else one.p for one in findings])
+    return [one.judged(number(p)) for one, p in zip(findings, corrected, strict=True)]
 
 
 def _note_uncommon(first: Values, second: Values, suite: str, notes: list[str]) -> None:
@@ -199,16 +209,16 @@ def _note_uncommon(first: Values, second: Values, suite: str, notes: list[str]) 
         notes.append(f"suite {suite}: compared on the {told} that both have")
 
 
-def _tested_column(
+def _finding(
     column: Column, first: Mapping[str, float], second: Mapping[str, float], suite: Mapping[str, Any]
-) -> Tested:
+) -> Finding:
     ids = sorted(id_ for id_ in first.keys() & second.keys() if not math.isnan(first[id_] + second[id_]))
     pairs = np.array([(first[id_], second[id_]) for id_ in ids]).reshape(-1, 2)
     found = paired_difference(
         pairs[:, 0], pairs[:, 1], higher_is_better=column.higher_is_better, replicates=_REPLICATES
     )
     means = pairs.mean(axis=0) if ids else (math.nan, math.nan)
-    return Tested(
+    return Finding(
         **_named(column, suite),
         first=number(means[0]),
         second=number(means[1]),
@@ -218,7 +228,7 @@ def _tested_column(
         p_holm=None,
         win_rate=number(found.wins),
         n=found.n,
-        samples=tuple(float(value) for value in pairs[:, 0] - pairs[:, 1]),
+        samples=tuple(pairs[:, 0] - pairs[:, 1]) if is_main(column, suite["main"]) else (),
     )
 
 
@@ -232,9 +242,9 @@ def _named(column: Column, suite: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _tested_sets(
+def _set_findings(
     one: _Model, two: _Model, suite: str, notes: list[str], networks: Networks, cache: Path | None
-) -> Iterator[Tested]:
+) -> Iterator[Finding]:
     rows = [Store(model.folder, model.suites[suite]["protocol"], model.name, "", "").rows() for model in (one, two)]
     ids = sorted(rows[0].keys() & rows[1].keys())
     wanted = {name for of in rows for row in of.values() for name in row.vectors}
@@ -245,7 +255,7 @@ def _tested_sets(
         except LeftOut as why:
             notes.append(f"suite {suite}: {name} is not compared: {why}")
             continue
-        yield Tested(
+        yield Finding(
             **_named(Column(measure.metric, measure.told_variant, measure.region), one.suites[suite]),
             first=None,
             second=None,
@@ -255,35 +265,10 @@ def _tested_sets(
             p_holm=None,
             win_rate=None,
             n=n,
-            samples=(),
-        )
+        ).judged(None)
 
 
-def comparison_json(comparison: Comparison) -> dict[str, Any]:
-    """The comparison for JSON, without the values of single samples."""
-    rows = []
-    for one in comparison.tested:
-        row = asdict(one) | {"better": one.better}
-        del row["samples"]
-        rows.append(row)
-    return {"first": comparison.first, "second": comparison.second, "tested": rows, "notes": list(comparison.notes)}
-
-
-def comparison_text(comparison: Comparison) -> str:
-    """The comparison as a table of plain text."""
-    lines = [f"first:  {comparison.first}", f"second: {comparison.second}"]
-    for suite in dict.fromkeys(one.suite for one in comparison.tested):
-        rows = [("measure", "first - second", "95 % interval", "p (Holm)", "wins", "n", "better")]
-        rows += [told(one) for one in comparison.tested if one.suite == suite]
-        widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
-        lines += ["", suite]
-        lines += [
-            "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows
-        ]
-    return "\n".join([*lines, *(["", *comparison.notes] if comparison.notes else [])]) + "\n"
-
-
-def told(one: Tested) -> tuple[str, str, str, str, str, str, str]:
+def told(one: Finding) -> tuple[str, str, str, str, str, str, str]:
     """A test as texts: measure, difference, interval, corrected p, win rate, n, who is better."""
     column, (low, high) = one.column, one.ci95
     return (
@@ -295,3 +280,7 @@ def told(one: Tested) -> tuple[str, str, str, str, str, str, str]:
         str(one.n),
         one.better,
     )
+
+
+def _aligned(row: Sequence[str], widths: Sequence[int]) -> str:
+    return "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip()

@@ -63,7 +63,7 @@ def line_plot(series: Mapping[str, Sequence[float | None]], steps: Sequence[str]
     """A line for each of the series over named steps; a gap where a value is None."""
     known = [value for values in series.values() for value in values if value is not None]
     ticks = nice_ticks(min(known), max(known))
-    top, bottom = 34 + 18 * len(series), 230 + 18 * len(series)
+    top, bottom = 46 + 18 * len(series), 242 + 18 * len(series)
     y = _scale(ticks[0], ticks[-1], bottom, top)
     left = 18 + 7 * max(len(tick_text(tick, ticks)) for tick in ticks)
     xs = [left + (WIDTH - 16 - left) * (k + 0.5) / len(steps) for k in range(len(steps))]

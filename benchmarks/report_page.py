@@ -40,7 +40,7 @@ th:first-child{text-align:left;position:sticky;left:0;background:var(--page);min
 thead th:first-child{background:var(--raised)}
 th:first-child small{white-space:normal}
 .published td,.published th{background:var(--raised);font-style:italic;font-weight:400}
-.texts td,.texts th{text-align:left;white-space:normal;position:static;max-width:none;min-width:0}
+.texts td,.texts th{text-align:left;white-space:normal;position:static;max-width:none;min-width:7rem}
 .texts td:last-child{min-width:16rem}
 thead button{all:unset;cursor:pointer;display:block;width:100%}
 thead button:hover{text-decoration:underline}
@@ -120,7 +120,7 @@ def text_table(label: str, rows: Sequence[Mapping[str, object]], keys: Sequence[
         "<tr>" + "".join(f"<td>{escape(str(row[key]))}</td>" for key in keys) + "</tr>" for row in rows[:most]
     )
     more = f"<p class=muted>{len(rows) - most} more are in report.json.</p>" if len(rows) > most else ""
-    heads = [f'<th scope="col">{escape(key)}</th>' for key in keys]
+    heads = [f'<th scope="col">{escape(key.capitalize())}</th>' for key in keys]
     return data_table(label, heads, [f"<tbody>{body}</tbody>"], kind="sortable texts") + more
 
 
