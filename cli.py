@@ -18,7 +18,8 @@ import typer
 from .manifests.errors import LayerkitError, UsageError
 
 if TYPE_CHECKING:
-    from .pipelines.options import Progress
+    from .pipelines.options import BuildOptions, Progress
+    from .pipelines.recipe import Recipe
 
 app = typer.Typer(
     name="layerkit",
@@ -103,11 +104,7 @@ def build_triplets(
     if out is None and not dry_run:
         raise UsageError("--out: expected the folder to build in, got nothing; add --out DIR")
     from .manifests.recipes import find
-    from .pipelines.build import build
-    from .pipelines.funnel import funnel_of
-    from .pipelines.ledger import BuildFolder
     from .pipelines.options import BuildOptions
-    from .pipelines.pilot import pilot
     from .pipelines.plan import Part, parse_part, slurm_part
     from .pipelines.recipe import load
 
@@ -133,20 +130,30 @@ def build_triplets(
         overwrite=overwrite,
         weights=weights,
     )
-    try:
-        with _progress() as report:
-            result: Any = pilot(loaded, options, report) if dry_run else build(loaded, options, report)
-    except KeyboardInterrupt:
-        if not dry_run:
-            print(funnel_of(BuildFolder(options.out), loaded).describe(options.store or str(options.out)))
-        print("layerkit: interrupted; what was finished is kept, run the same command again to go on", file=sys.stderr)
-        raise typer.Exit(1) from None
+    result: Any = _run_build(loaded, options, dry_run=dry_run)
     if as_json:
         print(json.dumps(asdict(result), indent=1))
     elif dry_run:
         print(result.describe(options.workers))
     else:
         print(result.describe(options.store or str(options.out)))
+
+
+def _run_build(recipe: "Recipe", options: "BuildOptions", *, dry_run: bool) -> Any:
+    """The funnel of a build or the estimate of a pilot; an interruption tells what is kept."""
+    from .pipelines.build import build
+    from .pipelines.funnel import funnel_of
+    from .pipelines.object_store import folder_at
+    from .pipelines.pilot import pilot
+
+    try:
+        with _progress() as report:
+            return (pilot if dry_run else build)(recipe, options, report)
+    except KeyboardInterrupt:
+        if not dry_run:
+            print(funnel_of(folder_at(options.out, options.store), recipe).describe(options.store or str(options.out)))
+        print("layerkit: interrupted; what was finished is kept, run the same command again to go on", file=sys.stderr)
+        raise typer.Exit(1) from None
 
 
 @app.command()
@@ -157,14 +164,14 @@ def verify(
     as_json: Json = False,
 ) -> None:
     """Check a build: hashes, members, keys, records, and the invariants of every triplet; exit 1 names every fault."""
-    from .pipelines.object_store import StoreFolder
+    from .pipelines.object_store import folder_at
     from .pipelines.options import Progress
     from .pipelines.verify import verify as check
 
     with _progress() as report:
         place = _place(folder)
         faults = check(
-            StoreFolder(folder, place["out"]) if place["store"] else place["out"],
+            folder_at(place["out"], place["store"]) if place["store"] else place["out"],
             sample=sample,
             workers=_workers(workers),
             report=lambda done, total: report(Progress(stage="verify", done=done, total=total, kept=done)),

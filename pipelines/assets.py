@@ -68,7 +68,7 @@ class Photo:
         """The hard mask on the picture of an object that the source knows."""
         if seed.mask is not None:
             found = upright(read_mask(seed.mask, seed.mask_member), self.entry.rotation)
-            return cutout.resize_mask(found, picture.shape[:2])
+            return cutout.smoothed(cutout.resize_mask(found, picture.shape[:2]), picture.shape[0] / found.shape[0])
         left, top, width, height = (round(v * factor) for v in seed.box)
         return cutout.object_mask(
             picture,
@@ -243,7 +243,10 @@ def taken_apart(photo: Photo) -> Made:
         "residual": saliency.residual(model(background), hole),
         "texture": inpaint.texture_ratio(background, hole),
     }
-    return {"image": picture, "layer-00": foreground, "background": background}, facts(picture, scores, picture)
+    box = matte.bounding_box(alpha)
+    told = facts(foreground[box.slices] if box else foreground, scores, picture)  # alike are objects, not photographs
+    size = {"height": picture.shape[0], "width": picture.shape[1]}
+    return {"image": picture, "layer-00": foreground, "background": background}, {**told, **size}
 
 
 def in_layers(photo: Photo) -> Made:

@@ -13,7 +13,7 @@ from .finish import finish, is_finished
 from .funnel import Funnel, funnel_of
 from .launch_ray import session
 from .ledger import POOLS, BuildFolder, Commit
-from .object_store import StoreFolder
+from .object_store import folder_at
 from .options import BuildOptions, Progress, Report
 from .plan import Shard, plan
 from .rebuild import check_shards, check_sources, read_lock
@@ -45,14 +45,18 @@ def build(recipe: Recipe, options: BuildOptions, report: Report) -> Funnel:
             session(options.launcher, options.workers, options.address),
         ):
             _claim(folder, recipe)
-            fill_pools(folder, recipe, options, report)
-            folder.share(f".layerkit/{POOLS}")
+            try:
+                fill_pools(folder, recipe, options, report)
+            except UsageError:
+                folder.unclaim()  # what was asked for wrongly must not keep the folder
+                raise
             lock = read_lock(options.recipe_file, recipe)
             if lock and options.recipe_file:
                 check_sources(folder, recipe, lock, options.recipe_file.parent)
+            folder.share(f".layerkit/{POOLS}")
             funnel = _build_and_finish(folder, recipe, options, report)
             if lock and options.recipe_file and not funnel.shards_missing:
-                check_shards(folder, recipe, lock, options.recipe_file.parent)
+                funnel = replace(funnel, rebuilt=check_shards(folder, recipe, lock, options.recipe_file.parent))
             return funnel
     except OSError as error:
         raise RunError(
@@ -80,7 +84,7 @@ def open_folder(recipe: Recipe, options: BuildOptions) -> BuildFolder:
     Raises:
         UsageError: ``out`` is a file, or a folder with something else in it.
     """
-    folder = StoreFolder(options.store, options.out) if options.store else BuildFolder(options.out)
+    folder = folder_at(options.out, options.store)
     if folder.is_foreign():
         where = options.store or options.out
         raise UsageError(f"--out: expected an empty folder or an earlier build, got {where}, which holds other files")
@@ -107,7 +111,7 @@ def _claim(folder: BuildFolder, recipe: Recipe) -> None:
     found = [text for key in keys for text in differences(mine[key], held.get(key, {}), f"{key}.")]
     if found:
         raise UsageError(
-            f"--out: {folder.root} holds another build: {'; '.join(found[:6])}; take another folder, "
+            f"--out: {folder} holds another build: {'; '.join(found[:6])}; take another folder, "
             "the same settings, or --overwrite"
         )
 

@@ -40,6 +40,8 @@ def fill_pools(folder: BuildFolder, recipe: Recipe, options: BuildOptions, repor
     Raises:
         UsageError: a source cannot be read, nothing of it is usable, or too little for the splits.
     """
+    for _, _, source in pool_uses(recipe):
+        sources.root_of(source, options.roots)  # before hours of preparing another
     known = known_pictures(folder, recipe, options, report)
     for mix, use, source in pool_uses(recipe):
         path = pool_path(folder, mix, use)
@@ -159,6 +161,9 @@ def _drafts(folder: BuildFolder, path: Path) -> Iterator[tuple[Path, Path, Binar
             sync(written)
             os.replace(written, final)
             sync(path.parent)
+    except UsageError:  # nothing is usable: the reasons stay
+        os.replace(rejects, path.with_suffix(".rejects.jsonl"))
+        raise
     finally:
         for leftover in (draft, rejects, whole):
             leftover.unlink(missing_ok=True)

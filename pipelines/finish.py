@@ -14,7 +14,7 @@ from .lock import write_lock
 from .recipe import Recipe
 from .summary import Summary
 
-_OF_THE_RUN = ("built", "seconds")
+_OF_THE_RUN = ("built", "seconds", "rebuilt")
 """What the funnel tells of the run that ended, not of the build."""
 
 
@@ -38,6 +38,7 @@ def finish(folder: BuildFolder, recipe: Recipe, funnel: dict[str, Any]) -> None:
         **write_tables(folder, recipe, shards),
     }
     write_atomically(folder.manifests / "stats.json", json.dumps(statistics, indent=1).encode())
+    write_sources(folder, recipe)
     write_lock(folder, recipe)
     write_index(folder, recipe, shards)
     write_croissant(folder, recipe, shards, statistics["licences"].get("sample", {}))
@@ -48,6 +49,14 @@ def finish(folder: BuildFolder, recipe: Recipe, funnel: dict[str, Any]) -> None:
 def is_finished(folder: BuildFolder) -> bool:
     """Whether :func:`finish` ran to its end: the card comes last."""
     return (folder.root / "README.md").is_file()
+
+
+def write_sources(folder: BuildFolder, recipe: Recipe) -> None:
+    """Write ``sources.parquet``: every entry of every pool with the hashes of its files."""
+    with tables.table(folder, "sources.parquet", tables.sources_schema()) as out:
+        for mix, use, source in rows.pool_uses(recipe):
+            for chunk in rows.pool_rows(folder, mix, use):
+                out.write([{"mix": mix.name, "use": use, "source": source, **row} for row in chunk])
 
 
 def write_tables(folder: BuildFolder, recipe: Recipe, shards: Sequence[Commit]) -> dict[str, Any]:

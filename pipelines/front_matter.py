@@ -34,16 +34,16 @@ def front_matter(recipe: Recipe, statistics: Statistics) -> str:
         task_categories=["image-to-image", "image-segmentation"],
         tags=["webdataset", "layer-decomposition", "matting", "object-removal", "shadow", "layerkit"],
         size_categories=[_size_category(statistics["funnel"]["kept"])],
-        configs=_configs(recipe, statistics),
+        configs=_configs(statistics),
         dataset_info={"features": features(recipe.members, statistics["models"])},
     )
     return f"---\n{data.to_yaml()}\n---\n"
 
 
-def _configs(recipe: Recipe, statistics: Statistics) -> list[dict[str, Any]]:
+def _configs(statistics: Statistics) -> list[dict[str, Any]]:
     """``default`` with all tars, then one for each class of licence with the tars that hold nothing stricter."""
-    splits = [_HUB_SPLITS[split] for split in recipe.splits.shares()]
-    everything = [{"split": hub, "path": f"data/{split}-*.tar"} for split, hub in _HUB_SPLITS.items() if hub in splits]
+    made = {split for tars in statistics["tars"].values() for split in tars} or {"train"}  # a split may have no tar
+    everything = [{"split": hub, "path": f"data/{split}-*.tar"} for split, hub in _HUB_SPLITS.items() if split in made]
     configs = [{"config_name": "default", "data_files": everything}]
     tars: dict[str, list[str]] = defaultdict(list)
     for kind in CLASSES[:-1]:  # nobody may pick what grants nothing

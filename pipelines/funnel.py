@@ -29,6 +29,7 @@ class Funnel:
         shards_missing: of the whole plan.
         built: triplets that this run added.
         seconds: that this run took to build them.
+        rebuilt: tars that are, byte for byte, those of the lock that the recipe was read from.
     """
 
     wanted: int = 0
@@ -42,6 +43,7 @@ class Funnel:
     shards_missing: int = 0
     built: int = 0
     seconds: float = 0.0
+    rebuilt: int = 0
 
     def describe(self, out: str) -> str:
         """The funnel in words, for a build at ``out``."""
@@ -55,6 +57,8 @@ class Funnel:
         if self.seconds:
             pace = self.built / self.seconds
             lines.append(f"time      {self.seconds:.1f} s of building this time, {pace:.1f} triplets/s")
+        if self.rebuilt:
+            lines.append(f"rebuilt   {self.rebuilt} shards, byte for byte those of the lock")
         if self.shards_missing:
             lines.append(f"missing   {self.shards_missing} shards; the run that ends last writes card and manifests")
         else:

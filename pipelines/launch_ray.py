@@ -5,15 +5,20 @@ a task that runs twice does no harm. The nodes share the file system of the buil
 """
 
 import os
+import socket
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from typing import Any
 
 from ..manifests.errors import RunError, UsageError
 from .launch_local import one_thread
 
-_RETRIES = 5  # of a task, for workers and nodes that die
+_RETRIES = 5  # of an item, for workers and nodes that die
+_ANSWER = 10  # seconds in which a cluster answers
+_OBJECTS = 128 << 20  # bytes that a runtime started here keeps: results are commits and rows, never pixels
 
 
 @contextmanager
@@ -35,11 +40,16 @@ def session(launcher: str, workers: int, address: str = "") -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    where = {"address": address} if address else {"num_cpus": workers, "include_dashboard": False}
+    alone = {"num_cpus": workers, "include_dashboard": False, "object_store_memory": _OBJECTS}
+    options = {"address": address} if address else {"address": "local", **alone}
     try:
-        ray.init(**where, log_to_driver=False, configure_logging=False)
-    except (ConnectionError, ValueError) as error:
-        raise UsageError(f"--address: expected a running Ray cluster at {address!r}: {error}; ray start it") from error
+        _knock(address)
+        ray.init(**options, log_to_driver=False, configure_logging=False)
+    except (OSError, ValueError) as error:
+        raise UsageError(
+            f"--address: expected auto or the HOST:PORT of a running Ray cluster, got {address!r}: {error}; "
+            "start one with ray start --head, or leave --address away"
+        ) from error
     try:
         yield
     finally:
@@ -47,12 +57,19 @@ def session(launcher: str, workers: int, address: str = "") -> Iterator[None]:
 
 
 def _ray() -> Any:
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # a build tells nobody that it runs
     try:
         import ray
     except ImportError as error:
         raise UsageError("--launcher ray: Ray is not installed; install layerkit[ray]") from error
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # a build tells nobody that it runs
     return ray
+
+
+def _knock(address: str) -> None:
+    """See whether anybody listens there: Ray itself tries for minutes, and then ends the program."""
+    host, colon, port = address.rpartition(":")
+    if colon:
+        socket.create_connection((host.strip("[]"), int(port)), _ANSWER).close()
 
 
 def run_on_ray(function: Callable[[Any], Any], items: Iterable[Any], workers: int, gpu: bool) -> Iterator[Any]:
@@ -61,52 +78,112 @@ def run_on_ray(function: Callable[[Any], Any], items: Iterable[Any], workers: in
         ray = _ray()
         resources = ray.cluster_resources()
         gpus = int(resources.get("GPU", 0)) if gpu else 0
-        submit = _actors(ray, function, gpus) if gpus else _tasks(ray, function)
-        limit = 2 * (gpus or int(resources.get("CPU", workers)))
-        yield from _results(ray, submit, iter(items), limit, force=not gpus)
+        try:
+            if gpus:
+                yield from _Crew(ray, function, iter(items)).results(gpus)
+            else:
+                yield from _by_tasks(ray, function, iter(items), 2 * max(1, int(resources.get("CPU", workers))))
+        except ray.exceptions.RayTaskError as error:
+            raise error.cause from None
+        except ray.exceptions.RayError as error:
+            raise RunError(f"Ray gave up: {error}; what was finished is kept: run the same command again") from error
 
 
-def _tasks(ray: Any, function: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    remote = ray.remote(num_cpus=1, max_retries=_RETRIES, scheduling_strategy="SPREAD")(_with_one_thread)
-    return lambda item: remote.remote(function, item)
-
-
-def _actors(ray: Any, function: Callable[[Any], Any], gpus: int) -> Callable[[Any], Any]:
-    """Items in turn to one actor a GPU; each keeps its models from item to item, as a process does."""
-    remote = ray.remote(num_gpus=1, max_restarts=_RETRIES, max_task_retries=_RETRIES)(_Actor)
-    actors = [remote.remote(function) for _ in range(gpus)]
-    turn = iter(range(1 << 62))
-    return lambda item: actors[next(turn) % gpus].run.remote(item)
-
-
-class _Actor:
-    """Runs a function in a process that has a GPU to itself."""
-
-    def __init__(self, function: Callable[[Any], Any]) -> None:
-        one_thread()
-        self._function = function
-
-    def run(self, item: Any) -> Any:
-        return self._function(item)
-
-
-def _results(ray: Any, submit: Callable[[Any], Any], items: Iterator[Any], limit: int, *, force: bool) -> Iterator[Any]:
-    pending: list[Any] = []
+def _by_tasks(ray: Any, function: Callable[[Any], Any], items: Iterator[Any], limit: int) -> Iterator[Any]:
+    remote = ray.remote(num_cpus=1, max_retries=_RETRIES, scheduling_strategy="SPREAD")(_with_one_thread).remote
+    pending = [remote(function, item) for item in islice(items, limit)]
     try:
-        pending = [submit(item) for item in islice(items, limit)]
         while pending:
-            done, pending = ray.wait(pending, num_returns=1)
-            pending += [submit(item) for item in islice(items, len(done))]
+            done, pending = ray.wait(pending)
+            pending += [remote(function, item) for item in islice(items, len(done))]
             yield from ray.get(done)
-    except ray.exceptions.RayTaskError as error:
-        raise error.cause from None
-    except ray.exceptions.RayError as error:
-        raise RunError(f"Ray gave up: {error}; what was finished is kept: run the same command again") from error
     finally:
         for task in pending:  # after an error or an interrupt nobody waits for them
-            ray.cancel(task, force=force)  # Ray forces tasks alone, not actors
+            ray.cancel(task, force=True)
 
 
 def _with_one_thread(function: Callable[[Any], Any], item: Any) -> Any:
     one_thread()
     return function(item)
+
+
+class _Actor:
+    """Runs a function in a process that has a GPU to itself and keeps its models from item to item."""
+
+    def __init__(self, function: Callable[[Any], Any]) -> None:
+        one_thread()
+        self._function = function
+
+    def ready(self) -> None:
+        """Return once there is a GPU."""
+
+    def run(self, item: Any) -> Any:
+        return self._function(item)
+
+
+@dataclass(slots=True, eq=False)
+class _Order:
+    """What an actor was asked for, and how many died of it."""
+
+    item: Any
+    deaths: int = 0
+
+
+class _Crew:
+    """Actors, one a GPU: an idle one gets the next item; one that dies is replaced, and its item given to another."""
+
+    def __init__(self, ray: Any, function: Callable[[Any], Any], items: Iterator[Any]) -> None:
+        self._ray = ray
+        self._new_actor = partial(ray.remote(num_gpus=1, num_cpus=0)(_Actor).remote, function)
+        self._first = [_Order(item) for item in islice(items, 1)]  # also those whose actor died
+        self._others = map(_Order, items)
+        self._start = _Order(None)
+        self._actors: list[Any] = []
+        self._idle: list[Any] = []
+        self._calls: dict[Any, tuple[Any, _Order]] = {}
+
+    def results(self, size: int) -> Iterator[Any]:
+        """The results of all items, by ``size`` actors, as they come."""
+        try:
+            for _ in range(size if self._first else 0):
+                self._hire()
+            while self._is_at_work():
+                (call,), _ = self._ray.wait(list(self._calls))
+                results = self._answer(call)
+                self._assign()
+                yield from results
+        finally:
+            for actor in self._actors:  # after an error or an interrupt nobody waits for their items
+                self._ray.kill(actor)
+
+    def _hire(self) -> None:
+        self._actors.append(self._new_actor())
+        self._calls[self._actors[-1].ready.remote()] = self._actors[-1], self._start
+
+    def _is_at_work(self) -> bool:
+        """Whether results are to come: an actor that idles has found no item, and one that starts needs not."""
+        return bool(self._calls) and (not self._idle or any(one is not self._start for _, one in self._calls.values()))
+
+    def _answer(self, call: Any) -> list[Any]:
+        """The result that came with a call; none where it tells that an actor has started or died."""
+        actor, order = self._calls.pop(call)
+        try:
+            result = self._ray.get(call)
+        except self._ray.exceptions.RayTaskError:
+            raise
+        except self._ray.exceptions.RayError:
+            order.deaths += 1
+            if order.deaths > _RETRIES:
+                raise
+            self._first += [order] if order is not self._start else []
+            self._ray.kill(actor)
+            self._hire()
+            return []
+        order.deaths = 0
+        self._idle.append(actor)
+        return [result] if order is not self._start else []
+
+    def _assign(self) -> None:
+        while self._idle and (order := self._first.pop() if self._first else next(self._others, None)):
+            actor = self._idle.pop()
+            self._calls[actor.run.remote(order.item)] = actor, order

@@ -65,6 +65,9 @@ class BuildFolder:
         self.manifests = root / "manifests"
         self.state = root / ".layerkit"
 
+    def __str__(self) -> str:
+        return str(self.root)
+
     def resolved(self) -> "BuildFolder":
         """The same by its absolute path, for processes with another working folder."""
         return BuildFolder(self.root.resolve())
@@ -189,6 +192,11 @@ class BuildFolder:
             raise UsageError(f"{path}: expected the JSON of a build: {error}; start anew with --overwrite") from error
         return held
 
+    def unclaim(self) -> None:
+        """Take :meth:`claim` back where nothing was made yet, neither a pool nor a shard."""
+        if not any((self.state / POOLS).glob("*.arrow")) and not any((self.state / COMMITS).iterdir()):
+            (self.state / "run.json").unlink(missing_ok=True)
+
     @contextmanager
     def lock(self, part: str, *, whole: bool) -> Iterator[None]:
         """Hold the folder against another build: parts of one build share it, a whole build does not.
@@ -202,7 +210,7 @@ class BuildFolder:
                 fcntl.flock(own, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
                 raise RunError(
-                    f"another build works in {self.root}; wait for it, or give this one another --out "
+                    f"another build works in {self}; wait for it, or give this one another --out "
                     "(or --part I/N, the same N everywhere, to share the work)"
                 ) from error
             yield

@@ -15,7 +15,8 @@ from .rows import pool_path, pool_uses
 
 _HEAD = """\
 # What this build was made of. `layerkit build-triplets` takes this file for a recipe and builds the same bytes, as long
-# as the sources and the libraries are these. A pool's sha256 is over the lines "id NUL sha256" of its files, sorted.
+# as the sources and the libraries are these. A pool's sha256 is over its lines "id NUL sha256 NUL companions", sorted;
+# sources.parquet has them.
 """
 
 
@@ -38,11 +39,11 @@ def write_lock(folder: BuildFolder, recipe: Recipe) -> None:
 
 def pool_digest(path: Path) -> dict[str, Any]:
     """Number and digest of the entries of a pool, whatever their order."""
-    columns = open_table(path).select(["id", "sha256"])
+    columns = open_table(path).select(["id", "sha256", "companions"])
     digest = hashlib.sha256()
     for batch in columns.sort_by([("id", "ascending"), ("sha256", "ascending")]).to_batches(max_chunksize=4096):
-        for id_, sha256 in zip(*(column.to_pylist() for column in batch.columns), strict=True):
-            digest.update(f"{id_}\0{sha256}\n".encode())
+        for row in zip(*(column.to_pylist() for column in batch.columns), strict=True):
+            digest.update(("\0".join(row) + "\n").encode())
     return {"entries": columns.num_rows, "sha256": digest.hexdigest()}
 
 

@@ -5,7 +5,7 @@ Pixels go into the cache; rows carry the bundle's key.
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 from ..manifests.entry import Entry, Seed, Use
 from ..manifests.errors import BadImage
 from ..manifests.licences import allowed
+from ..manifests.sources.zips import read_member
 from ..toolkit import images
 from ..toolkit.saliency import SpectralResidual
 from .assets import (
@@ -35,7 +36,7 @@ from .filters import Drop, judge
 from .loaders import algorithm_name, cutout_generator, depth_model, inpainter, model_name, quality_judge, saliency_model
 from .recipe import Mix, Recipe
 
-_STEP = 6  # raised when a change here or in assets makes other pixels of the same input
+_STEP = 7  # raised when a change here or in assets makes other pixels of the same input
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +48,7 @@ class Prepared:
         id: entry's id, and the object's where it has several.
         group: the entry's id: things of one group show the same photograph.
         source, path, licence, author, url, sha256: where it comes from.
+        companions: sha256 over the other files that it needs (base picture, masks), or empty.
         offset, length: the bytes of ``path`` that are the picture; length 0 is all of them.
         rotation: see :class:`~layerkit.manifests.entry.Entry`.
         layer: which layer of a picture in layers is meant.
@@ -72,6 +74,7 @@ class Prepared:
     url: str
     sha256: str
     caption: str
+    companions: str = ""
     offset: int = 0
     length: int = 0
     rotation: int = 0
@@ -133,7 +136,7 @@ class Preparation:
             yield self._cached(blank, entry, None, data, rgba_asset)
         elif entry.kind == "prompt":
             yield self._cached(blank, entry, None, data, generated_asset)
-        elif entry.seeds and self.mix.cut.mask == "source":
+        elif self.mix.cut.mask == "source" or (entry.seeds and self.mix.cut.mask == "auto"):
             yield from self._objects(entry, data, blank)
         else:
             yield self._cached(blank, entry, None, data, self._maker)
@@ -152,6 +155,7 @@ class Preparation:
 
     def _layers(self, entry: Entry, data: bytes, blank: Prepared) -> Iterator[Prepared]:
         """A row for each layer of a picture in layers; all share one bundle, but where they become assets."""
+        blank = replace(blank, companions=_companions(entry, entry.seeds))
         key, table = self._made(blank, entry, None, data, in_layers, {})
         if "drop" in table:
             yield replace(blank, drop=Drop(**table["drop"]))
@@ -183,6 +187,7 @@ class Preparation:
         """
         models = self._models(make, entry, seed)
         try:
+            blank = replace(blank, companions=_companions(entry, [seed] if seed else entry.seeds))
             key, table = self._made(blank, entry, seed, data, make, models)
         except BadImage as error:
             return replace(blank, drop=Drop(error.reason, detail=error.detail))
@@ -194,11 +199,10 @@ class Preparation:
     ) -> tuple[str, dict[str, Any]]:
         """Key and facts of the bundle that ``make`` makes, from the cache or now."""
         seeds = [seed] if seed else entry.seeds
-        files = [entry.base, *(one.mask for one in seeds)]
         parameters = {
             "version": _STEP,
             "seeds": [asdict(replace(one, mask=None)) for one in seeds],
-            "files": [_file_hash(path) for path in files if path],
+            "companions": blank.companions,
             "rotation": entry.rotation,
             "layer": blank.layer,
             "options": asdict(self.mix.cut) if make not in (rgba_asset, layer_asset) else {},
@@ -270,8 +274,15 @@ def _said(text: str) -> Drop:
     return Drop(reason, detail=detail)
 
 
-def _file_hash(path: Path) -> str:
-    return hashlib.sha256(images.read_bytes(path)).hexdigest()
+def _companions(entry: Entry, seeds: Sequence[Seed]) -> str:
+    """One digest of the files that an entry or its objects need beside its own; empty where there is none."""
+    files = [images.read_bytes(entry.base)] if entry.base else []
+    for seed in seeds:
+        if seed.mask:
+            member = seed.mask_member
+            files.append(read_member(seed.mask, member) if member else images.read_bytes(seed.mask))
+    digests = "".join(hashlib.sha256(data).hexdigest() for data in files)
+    return hashlib.sha256(digests.encode()).hexdigest() if files else ""
 
 
 def _blank(entry: Entry, use: Use) -> Prepared:

@@ -1,7 +1,7 @@
 """Making a build again from its ``recipe.lock.toml``: the sources must be the same, and the shards come out the same.
 
-What lies beside the lock helps: ``samples.parquet`` names a source file that changed, ``shards.parquet`` has the hashes
-of the tars.
+What lies beside the lock helps: ``sources.parquet`` names the entries whose files changed, ``shards.parquet`` has the
+hashes of the tars.
 """
 
 import tomllib
@@ -19,6 +19,7 @@ from .recipe import Recipe
 from .rows import commits, pool_path, pool_uses
 
 _NAMED = 5  # files or shards in an error
+_COLUMNS = ("id", "sha256", "companions")
 
 
 def read_lock(path: Path | None, recipe: Recipe) -> Mapping[str, Any] | None:
@@ -51,25 +52,28 @@ def _pool_faults(folder: BuildFolder, recipe: Recipe, lock: Mapping[str, Any], m
         there, here = locked.get((mix.name, use), {}), pool_digest(pool_path(folder, mix, use))
         if here["sha256"] != there.get("sha256"):
             what = f"{mix.name} {use} from {source} ({here['entries']} entries, {there.get('entries')} in the lock)"
-            files = list(_changed(manifests / "samples.parquet", source, pool_path(folder, mix, use)))
+            files = list(_changed(manifests / "sources.parquet", mix.name, use, pool_path(folder, mix, use)))
             more = f" and {len(files) - _NAMED} more" if len(files) > _NAMED else ""
-            yield f"{what}: {', '.join(files[:_NAMED]) or 'a file that no sample uses'}{more}"
+            yield f"{what}: {', '.join(files[:_NAMED]) or 'sources.parquet is not beside the lock'}{more}"
 
 
-def _changed(samples: Path, source: str, pool: Path) -> Iterator[str]:
-    """The files of a source that samples were made of and that are not in the pool, or not with the same bytes."""
+def _changed(sources: Path, mix: str, use: str, pool: Path) -> Iterator[str]:
+    """The entries of the lock's pool that are not in this one, or whose files have other bytes, and those that came."""
+    import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
-    if not samples.is_file():
+    if not sources.is_file():
         return
-    table = open_table(pool)
-    hashes, ids = set(texts(table, "sha256")), {*texts(table, "id"), *texts(table, "group")}
-    layers = pq.read_table(samples, columns=["layers"]).column("layers").combine_chunks().flatten()
-    seen = set()
-    for layer in layers.to_pylist():
-        if layer["dataset"] == source and layer["sha256"] not in hashes and layer["id"] not in seen:
-            seen.add(layer["id"])
-            yield f"{layer['id']} {'changed' if layer['id'] in ids else 'is missing'}"
+    wanted = (pc.field("mix") == mix) & (pc.field("use") == use)
+    there = _hashes(pq.read_table(sources, filters=wanted))
+    here = _hashes(open_table(pool))
+    for id_ in sorted(there.keys() | here.keys()):
+        if there.get(id_) != here.get(id_):
+            yield f"{id_} {'changed' if id_ in there and id_ in here else 'is missing' if id_ in there else 'is new'}"
+
+
+def _hashes(table: Any) -> dict[str, tuple[str, str]]:
+    return {id_: (sha, more) for id_, sha, more in zip(*(texts(table, n) for n in _COLUMNS), strict=True)}
 
 
 def _exclusion_faults(folder: BuildFolder, recipe: Recipe, lock: Mapping[str, Any]) -> Iterator[str]:
@@ -79,8 +83,11 @@ def _exclusion_faults(folder: BuildFolder, recipe: Recipe, lock: Mapping[str, An
             yield f"the files of the excluded {name} are others"
 
 
-def check_shards(folder: BuildFolder, recipe: Recipe, lock: Mapping[str, Any], manifests: Path) -> None:
+def check_shards(folder: BuildFolder, recipe: Recipe, lock: Mapping[str, Any], manifests: Path) -> int:
     """Compare the tars with those of the build that the lock belongs to, where ``shards.parquet`` lies beside it.
+
+    Returns:
+        Number of tars that were compared and are equal.
 
     Raises:
         RunError: some differ; they and the libraries of another version are named.
@@ -89,7 +96,7 @@ def check_shards(folder: BuildFolder, recipe: Recipe, lock: Mapping[str, Any], m
 
     path = manifests / "shards.parquet"
     if not path.is_file():
-        return
+        return 0
     built = {commit.tar: commit.sha256 for commit in commits(folder, recipe)}
     rows = pq.read_table(path, columns=["tar", "sha256"]).to_pylist()
     differing = [row["tar"] for row in rows if row["tar"] and built.get(row["tar"]) != row["sha256"]]
@@ -103,3 +110,4 @@ def check_shards(folder: BuildFolder, recipe: Recipe, lock: Mapping[str, Any], m
             f"{len(differing)} of {len(rows)} shards came out in other bytes than the lock's build: "
             f"{', '.join(differing[:_NAMED])}; {'; '.join(others) or 'all libraries are of the same versions'}"
         )
+    return sum(bool(row["tar"]) for row in rows)

@@ -57,8 +57,9 @@ class CutOptions:
     """How objects are cut out of photographs and what is put behind them.
 
     Attributes:
-        mask: what says where the object is: ``source`` takes the source's own masks, boxes and outlines, and saliency
-            where it has none; ``saliency`` always takes the pixels above ``threshold``, as Text2Layer does.
+        mask: what says where the object is: ``source`` takes the source's own masks, boxes and outlines; ``auto`` does
+            so and asks saliency where there are none; ``saliency`` always takes the pixels above ``threshold``, as
+            Text2Layer does.
         threshold: of ``mask = "saliency"``; Text2Layer takes 0.1 of an ICON map.
         saliency: model that finds the object where the source knows none, and that the ``saliency`` filters ask.
         matting: refinement of the hard mask, ``closed-form`` or ``guided``; ``none`` takes the saliency map (or the
@@ -72,7 +73,7 @@ class CutOptions:
         inpaint_judge: ``heuristic``, or the folder that ``layerkit train inpaint-quality`` wrote.
     """
 
-    mask: Literal["source", "saliency"] = "source"
+    mask: Literal["auto", "source", "saliency"] = "auto"
     threshold: float = 0.1
     saliency: str = "spectral"
     matting: Literal["closed-form", "guided", "none"] = "closed-form"
@@ -83,6 +84,11 @@ class CutOptions:
     depth: str = "none"
     mask_judge: str = "heuristic"
     inpaint_judge: str = "heuristic"
+
+    def __post_init__(self) -> None:
+        for name, least, most in (("threshold", 0.0, 1.0), ("band", 1, 256), ("dilate", 0, 512)):
+            if not least <= getattr(self, name) <= most:
+                raise UsageError(f"{name} must lie in {least}..{most}, got {getattr(self, name)}")
 
     @property
     def is_neural(self) -> bool:
@@ -225,6 +231,9 @@ class Recipe:
         if sum(mix.share for mix in self.mix) <= 0:
             raise UsageError(f"the shares of the mixes must sum to more than 0, got {[mix.share for mix in self.mix]}")
         check_allow_list(self.allow_licence)
+        for benchmark in self.exclude:
+            if not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", benchmark):  # it becomes part of a file name
+                raise UsageError(f"exclude: expected names of A-Z, a-z, 0-9, '_' and '-', got {benchmark!r}")
 
     @property
     def fingerprint(self) -> str:

@@ -10,6 +10,7 @@ from ..manifests.entry import Use
 from .filters import all_scores
 from .ledger import POOLS, BuildFolder, Commit
 from .plan import plan
+from .pool_file import open_table
 from .recipe import Mix, Recipe
 
 Row = dict[str, Any]
@@ -41,6 +42,13 @@ def pool_uses(recipe: Recipe) -> Iterator[tuple[Mix, Use, str]]:
     for mix in recipe.mix:
         for use, source in mix.pools.items():
             yield mix, use, source
+
+
+def pool_rows(folder: BuildFolder, mix: Mix, use: str) -> Iterator[list[Row]]:
+    """Id and hashes of the entries of a pool, in chunks."""
+    table = open_table(pool_path(folder, mix, use)).select(["id", "sha256", "companions"])
+    for batch in table.to_batches(max_chunksize=_CHUNK):
+        yield batch.to_pylist()
 
 
 def source_rejects(folder: BuildFolder, mix: Mix, use: str) -> Iterator[list[Row]]:

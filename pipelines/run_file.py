@@ -19,7 +19,7 @@ def read_run(folder: BuildFolder) -> dict[str, Any]:
     try:
         run: dict[str, Any] = json.loads(path.read_bytes())
     except OSError as error:
-        raise UsageError(f"expected a build folder, got {folder.root}, which lacks .layerkit/run.json") from error
+        raise UsageError(f"expected a build folder, got {folder}, which lacks .layerkit/run.json") from error
     except ValueError as error:
         raise UsageError(f"{path}: expected the JSON of a build: {error}; build anew with --overwrite") from error
     if not isinstance(run, dict) or not isinstance(run.get("recipe"), dict) or "fingerprint" not in run:

@@ -75,7 +75,7 @@ class Stats:
         """The spread of the scores as rows of a table."""
         heads = [f"{100 * share:.0f} %" for share in _QUANTILES]
         return [
-            {"score": name, **{head: f"{value:g}" for head, value in zip(heads, values, strict=True)}}
+            {"score of all candidates": name, **{head: f"{value:g}" for head, value in zip(heads, values, strict=True)}}
             for name, values in self.scores.items()
         ]
 
@@ -94,6 +94,8 @@ def parse_limit(text: str) -> tuple[str, str, str]:
     low, dots, high = value.partition("..")
     if not dots and name in LESS_IS_BETTER:
         low, high = "", low
+    if not (low or high):
+        raise UsageError(f"--what-if: expected {name}=LOW, {name}=..HIGH or {name}=LOW..HIGH, got {text!r}")
     for number in filter(None, (low, high)):
         try:
             float(number)
@@ -123,7 +125,8 @@ def _changed(limits: Limits, changes: Mapping[str, tuple[str, str]]) -> Limits:
     ranges: dict[str, Any] = {}
     for name, (low, high) in changes.items():
         own: Range = getattr(limits, name)
-        ranges[name] = (float(low) if low else own[0], float(high) if high else own[1])
+        least = float(low) if low else min(own[0], float(high))
+        ranges[name] = (least, float(high) if high else max(own[1], least))
     return replace(limits, **ranges)
 
 

@@ -40,6 +40,13 @@ def rejects_schema() -> Any:
     return pa.schema([*text, *place, *why, ("scores", _scores())])
 
 
+def sources_schema() -> Any:
+    """What the pools hold: entries with the hashes of their files, see :class:`~.prepare.Prepared`."""
+    import pyarrow as pa
+
+    return pa.schema([(name, pa.string()) for name in ("mix", "use", "source", "id", "sha256", "companions")])
+
+
 def shards_schema() -> Any:
     """The commits, without the seconds that a shard took: those differ from machine to machine."""
     import pyarrow as pa

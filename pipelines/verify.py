@@ -18,14 +18,13 @@ from . import launch
 from .draw import generator
 from .inspection import Fault, Found, Inspection, Look
 from .ledger import COMMITS, ROWS, BuildFolder
-from .object_store import StoreFolder
 from .plan import Shard, plan
 from .run_file import read_run, recipe_of
 from .table_faults import table_faults
 
 
 def verify(
-    root: Path | StoreFolder,
+    root: Path | BuildFolder,
     *,
     sample: int | None = None,
     workers: int = 1,

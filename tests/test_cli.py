@@ -66,11 +66,40 @@ def test_a_dry_run_estimates_and_leaves_out_alone(layerkit, tmp_path):
     assert estimate["shards"] == 3
 
 
+def test_stats_tell_the_yield_and_the_spread(layerkit, tmp_path):
+    out = tmp_path / "build"
+    layerkit("build-triplets", "demo", "--out", out, *TINY, "--set", "splits.test=0.5")
+    status, printed, _ = layerkit("stats", out, "--what-if", "area=0.9")
+    assert status == 0
+    assert "0 are within these limits" in printed
+    assert "saliency_contrast" in printed
+    status, printed, _ = layerkit("stats", out, "--json")
+    assert sum(mix["kept"] for mix in json.loads(printed)["yields"]) == 4
+
+
+def test_a_rebuild_from_the_lock_says_that_the_shards_are_equal(layerkit, tmp_path):
+    layerkit("build-triplets", "demo", "--out", tmp_path / "one", *TINY)
+    lock = tmp_path / "one" / "manifests" / "recipe.lock.toml"
+    status, printed, _ = layerkit("build-triplets", lock, "--out", tmp_path / "two", "--workers", 1)
+    assert status == 0
+    assert "rebuilt   3 shards, byte for byte those of the lock" in printed
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
         (("build-triplets", "demo"), "--out: expected the folder to build in"),
         (("build-triplets", "none", "--out", "x"), "recipe: expected one of demo"),
+        (("build-triplets", "--out", "x", "--exclude", "rord"), "--exclude: expected NAME=DIR"),
+        (("build-triplets", "--out", "x", "--set", "size"), "--set: expected KEY=VALUE"),
+        (("build-triplets", "--out", "x", "--set", "cut.saliensy=u2net"), "did you mean 'saliency'?"),
+        (("build-triplets", "--out", "x", "--set", "name.x=1"), "--set: name in name.x is no table"),
+        (("build-triplets", "--out", "x", "--address", "auto"), "--address: expected with --launcher ray"),
+        (("build-triplets", "--out", "nostore://x"), "a store that fsspec knows, got 'nostore://x'"),
+        (("stats", "none"), "expected a build folder, got none"),
+        (("stats", "none", "--what-if", "iou=1"), "--what-if: expected FILTER=LOW..HIGH"),
+        (("label", "none"), "--out: expected the file for the labels"),
+        (("train", "mask-quality", "--data", "x", "--out", "y"), "--labels: expected a labels file"),
         (("build-triplets", "--out", "x", "--root", "photos"), "--root: expected NAME=DIR"),
         (("build-triplets", "--out", "x", "--root", "phots=x"), "source: expected one of embedded"),
         (("build-triplets", "--out", "x", "--part", "0/3"), "--part: expected I/N with 1 <= I <= N, got 0/3"),

@@ -53,6 +53,14 @@ def resize_mask(mask: Mask, size: tuple[int, ...]) -> Mask:
     return np.asarray(nearest > 0, bool)
 
 
+def smoothed(mask: Mask, factor: float) -> Mask:
+    """A mask that was enlarged ``factor`` times by nearest, without the steps that this made of its outline."""
+    if factor <= 1:
+        return mask
+    soft = cv2.GaussianBlur(mask.astype(np.float32), (0, 0), factor / 2)
+    return np.asarray(soft > 0.5, bool)
+
+
 def salient_object(image: U8, saliency: NDArray[np.floating[Any]]) -> Mask:
     """The object that a saliency map points at: GrabCut started from its salient region, the largest component.
 

@@ -42,7 +42,16 @@ def entries(name: str, roots: dict[str, Path]) -> Iterator[Entry]:
     """The entries of a source.
 
     Raises:
-        UsageError: an unknown source, a root that is missing, is no folder, or holds nothing usable.
+        UsageError: see :func:`root_of`; or the root holds nothing usable.
+    """
+    return find(name).index(root_of(name, roots))
+
+
+def root_of(name: str, roots: dict[str, Path]) -> Path:
+    """The folder of a source.
+
+    Raises:
+        UsageError: an unknown source, a root that is missing or no folder.
     """
     source = find(name)
     if source.needs_root and name not in roots:
@@ -51,7 +60,7 @@ def entries(name: str, roots: dict[str, Path]) -> Iterator[Entry]:
     if source.needs_root and not root.is_dir():
         missing = "" if root.exists() else ", which does not exist"
         raise UsageError(f"--root {name}: expected a folder, got {root}{missing}")
-    return source.index(root)
+    return root
 
 
 def find(name: str) -> Source:

@@ -154,7 +154,8 @@ def _degrees(text: str) -> int | None:
 
 def _seed(instance: Instance, masks: Masks, names: dict[str, str]) -> Seed:
     drop = _offence(instance)
-    place = None if drop else masks.find(instance.mask)  # a file system may be slow: nobody reads a dropped one
+    # Also of one that is no foreground: a background must be rid of it.
+    place = masks.find(instance.mask) if is_plain(instance.mask) else None
     mask, member = place or (None, "")
     return Seed(
         id=instance.id,

@@ -62,7 +62,7 @@ def test_the_bytes_do_not_depend_on_the_workers(build_demo: BuildDemo, tiny_buil
 def test_the_bytes_do_not_depend_on_the_launcher(build_demo: BuildDemo, tiny_build: Path, tmp_path: Path):
     ray = pytest.importorskip("ray")
     ray.init(
-        num_cpus=2, include_dashboard=False, log_to_driver=False
+        address="local", num_cpus=2, include_dashboard=False, log_to_driver=False
     )  # a cluster that is there already is used, and left
     try:
         build_demo(tmp_path / "out", workers=2, launcher="ray", cache=tmp_path / "cache")

@@ -170,7 +170,10 @@ def write_layerdiffuse(root: Path, shared: Path, side: int) -> None:
     root.mkdir(parents=True)
     rows = []
     for k, (name, picture, alpha) in enumerate(_mattes(shared)):
-        small, alpha = _shrunk(picture, side), _shrunk(alpha, side)
+        margin = side // 20  # the photographs cut their objects off at the border; LayerDiffuse leaves them room
+        small, alpha = (
+            np.pad(_shrunk(one, side), [(margin, margin)] * 2 + [(0, 0)] * (one.ndim - 2)) for one in (picture, alpha)
+        )
         Image.fromarray(np.dstack([matte.estimate_colour(small, alpha), alpha])).save(root / f"{k:04d}.png")
         rows.append({"file": f"{k:04d}.png", "prompt": f"{name}, high quality", "seed": k})
     rows.append({"file": "gone.png", "prompt": "nothing"})
@@ -221,7 +224,7 @@ def _write_split(
         for k, one in enumerate(photo.objects):
             mask = _lying(one.mask, row.rotation)
             box = ",".join(f"{share:.6f}" for share in _box(mask))
-            flags = "0,1,0,0,0" if one.truncated else ("-1,0,0,0,0" if k == 4 else "0,0,0,0,0")
+            flags = "0,1,0,0,0" if one.truncated else ("-1,0,0,0,0" if k == 2 else "0,0,0,0,0")
             boxes.append(f"{row.id},xclick,{labels[one.name]},1,{box},{flags}" + 8 * ",0.3" * bool(clicks))
             name = f"{row.id}_{labels[one.name].replace('/', '')}_{k:08x}.png"
             masks.append(f"{name},{row.id},{labels[one.name]},{k:08x},{box},0.9,0.3 0.4 1")
