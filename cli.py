@@ -299,13 +299,15 @@ def compare(
     first: Annotated[str, typer.Argument(metavar="REPORT", help="A report's folder, or FOLDER:MODEL.")],
     second: Annotated[str, typer.Argument(metavar="REPORT", help="Another.")],
     html: Annotated[Path | None, typer.Option(help="Write the differences as a page.")] = None,
+    weights: Annotated[Path | None, typer.Option(help="Folder of pre-trained weights that the reports used.")] = None,
     as_json: Json = False,
 ) -> None:
     """Paired tests of two models on the samples that both have seen."""
     from .benchmarks.compare import compare as test
-    from .benchmarks.compare import render_page
+    from .benchmarks.compare_html import render_page
+    from .benchmarks.run import default_cache
 
-    result = test(first, second)
+    result = test(first, second, cache=default_cache(), weights=weights)
     if html:
         html.write_text(render_page(result), encoding="utf-8")
     print(json.dumps(asdict(result), indent=1) if as_json else result.describe())

@@ -32,7 +32,8 @@ class Case:
         category: what scores are broken down by, or empty.
         image: what a model is given, 8-bit (H, W, 3).
         mask: and where, bool (H, W), by the suite's policy: polarity, size, dilation.
-        background: the truth, 8-bit (H, W, 3); None is for other makers of cases, here it is always known.
+        background: the truth, 8-bit (H, W, 3), with what lies in front of the object; None is for other makers of
+            cases, here it is always known.
         foreground: the truth in straight RGBA (H, W, 4), None where it is not known.
         occluder: straight RGBA (H, W, 4) of what lies in front of the foreground, None where nothing is known to.
         regions: bool (H, W) of those regions of the suite that a mask gives: ``mask``, ``outside``, ``shadow``.
@@ -254,6 +255,8 @@ def _fitted(id_: str, scene: str, decoded: _Decoded, suite: Suite) -> Case:
     image, background = compose.resize(decoded.image, size), compose.resize(decoded.background, size)
     foreground = None if decoded.foreground is None else compose.resize_rgba(decoded.foreground, size)
     occluder = None if decoded.occluder is None else compose.resize_rgba(decoded.occluder, size)
+    if occluder is not None:  # who takes the object away leaves what stands in front of it
+        background = compose.over_u8(occluder, background)
     regions = _regions(suite, mask, shadow)
     layers = {"image": image, "mask": mask, "background": background, "foreground": foreground, "occluder": occluder}
     return Case(

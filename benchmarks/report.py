@@ -3,7 +3,7 @@
 import json
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from typing import Any
 
@@ -66,6 +66,7 @@ class Report:
 def report_of(outcomes: Sequence[Outcome], options: BenchOptions) -> Report:
     """The report of some outcomes: a function of what lies on the disk, so a resumed run gives the same bytes."""
     by_suite = {outcome.suite.name: outcome for outcome in outcomes}
+    dropped = dict.fromkeys((outcome.suite.name, case) for outcome in outcomes for case in outcome.dropped)
     models = {outcome.model: {"revision": outcome.revision, "licence": outcome.licence} for outcome in outcomes}
     return Report(
         schema=SCHEMA,
@@ -76,11 +77,9 @@ def report_of(outcomes: Sequence[Outcome], options: BenchOptions) -> Report:
             for outcome in outcomes
             for metric, why in outcome.skipped.items()
         ],
-        dropped=[
-            {"suite": outcome.suite.name, **asdict(case)} for outcome in by_suite.values() for case in outcome.dropped
-        ],
+        dropped=[{"suite": suite, **asdict(case)} for suite, case in dropped],
         references=[row for outcome in by_suite.values() for row in _references(outcome.suite)],
-        suites=[{**asdict(o.suite), "protocol": o.suite.protocol} for o in by_suite.values()],
+        suites=[{**asdict(replace(one.suite, folder="")), "protocol": one.suite.protocol} for one in by_suite.values()],
         models=[{"name": name, **told} for name, told in models.items()],
         environment=_environment(options),
     )

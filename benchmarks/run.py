@@ -102,7 +102,7 @@ def options_of(device: str | None, **given: Any) -> BenchOptions:
     if of > 1 and device in (None, "cuda"):
         device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if _has_cuda() else "cpu"
     device = device or ("cuda" if _has_cuda() else "cpu")
-    return BenchOptions(device=device, cache=_cache(), of=of, part=part, **given)
+    return BenchOptions(device=device, cache=default_cache(), of=of, part=part, **given)
 
 
 def _has_cuda() -> bool:
@@ -111,7 +111,7 @@ def _has_cuda() -> bool:
     return torch.cuda.is_available()
 
 
-def _cache() -> Path:
+def default_cache() -> Path:
     """``LAYERKIT_CACHE``, or the user's cache folder."""
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(os.environ.get("LAYERKIT_CACHE") or Path(base) / "layerkit")

@@ -121,7 +121,7 @@ SUITES: dict[str, Suite] = {
             metrics=(*_REMOVAL, "psnr@shadow", *_LAYERS),
             main="psnr",
             ids_sha256="6f17303bb0ff24e5529f4b1751ddabf05955dbb8f00accf36e192f693136058b",
-            pixels_sha256="a1f95a6cd6e2f7c8cce0555807a2216946cc6fb51cd3b120082966e8bea613e6",
+            pixels_sha256="3bc80f7d0906296dd931a0a8454de89b843d030276dd4444a6d891ac5a50918a",
         ),
         _RORD,
         replace(_RORD, name="rord-loose", mask="loose", about="RORD, coarse masks, raw clean plates; see rord-tight"),

@@ -11,7 +11,7 @@ from pathlib import Path
 from ..errors import ShardError, UsageError
 from ..pairs import File, MaskFile, Pair
 from ..record import Record
-from .tar_members import members
+from .tars import members
 
 SHADOW = 12
 """Attenuation of 255 above which ground counts as shadow: a twentieth of the light."""
@@ -46,13 +46,14 @@ def pairs(root: Path, split: str = "held-out") -> Iterator[Pair]:
 def _samples(shard: Path) -> Iterator[Pair]:
     listed, fault = members(shard)
     samples: dict[str, dict[str, File]] = {}
-    for name, file in listed:
+    for name, span in listed:
         key, _, member = name.partition(".")
-        samples.setdefault(key, {})[member.partition(".")[0]] = file
+        samples.setdefault(key, {})[member.partition(".")[0]] = File(path=shard, span=span)
     for key, roles in samples.items():
         yield _pair(shard, key, roles)
     if fault:
-        yield Pair(source="build", id=shard.name, scene="", image=File(path=shard), drop=fault)
+        drop = f"unreadable_tar: {shard} {fault}"
+        yield Pair(source="build", id=shard.name, scene="", image=File(path=shard), drop=drop)
 
 
 def _pair(shard: Path, key: str, roles: Mapping[str, File]) -> Pair:

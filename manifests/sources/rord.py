@@ -30,7 +30,7 @@ from pathlib import Path, PurePosixPath
 from ..errors import BadImage, UsageError
 from ..pairs import File, MaskFile, Pair, Truth
 from .foreign import is_plain
-from .tar_members import members
+from .tars import members
 
 URL = "https://github.com/Forty-lock/RORD"
 
@@ -163,16 +163,17 @@ def _tars(folder: Path, split: str) -> list[Path]:
 def _tar(path: Path) -> Iterator[Pair]:
     listed, fault = members(path)
     frames: dict[str, dict[str, File]] = {}
-    for name, file in listed:
+    for name, span in listed:
         stem, _, kind = PurePosixPath(name).name.partition(".")
         if is_plain(stem):
-            frames.setdefault(_RANDOM_PREFIX.sub("", stem), {})[kind] = file
+            frames.setdefault(_RANDOM_PREFIX.sub("", stem), {})[kind] = File(path=path, span=span)
     for stem, found in frames.items():
         if image := found.get("before.jpg"):
             masks: _Masks = {"tight": (MaskFile(file=found["mask.png"]),)} if "mask.png" in found else {}
             yield _pair(stem, image, found.get("after.jpg"), masks)
     if fault:
-        yield Pair(source="rord", id=path.name, scene="", image=File(path=path), url=URL, drop=fault)
+        drop = f"unreadable_tar: {path} {fault}"
+        yield Pair(source="rord", id=path.name, scene="", image=File(path=path), url=URL, drop=drop)
 
 
 def _pair(id_: str, image: File, plate: File | None, masks: _Masks, truth: Truth = "background") -> Pair:

@@ -487,8 +487,11 @@ def test_a_build_s_held_out_split_is_a_suite(tmp_path: Path):
     assert set(found) == {"k-0", "k-1"}
     for number, layers in enumerate(made):
         case = found[f"k-{number}"]
-        for name in ("image", "background", "foreground", "occluder"):
+        for name in ("image", "foreground", "occluder"):
             np.testing.assert_array_equal(getattr(case, name), getattr(layers, name))
+        front = Image.fromarray(layers.occluder)  # what is in front of the object stays when the object goes
+        truth = Image.alpha_composite(Image.fromarray(layers.background).convert("RGBA"), front)
+        assert np.abs(case.background.astype(int) - np.asarray(truth)[..., :3]).max() <= 1
         np.testing.assert_array_equal(case.mask, layers.mask > 127)
         np.testing.assert_array_equal(case.regions["shadow"], (layers.shadow > 12) & (layers.mask == 0))
         assert case.category == "m"
