@@ -266,7 +266,7 @@ def bench(
     if out is None:
         raise UsageError("--out: expected the folder for the report, got nothing; add --out DIR")
     from .benchmarks.bench import bench as run
-    from .benchmarks.run import options_of
+    from .benchmarks.options import options_of
     from .pipelines.options import Progress
 
     options = options_of(
@@ -305,7 +305,7 @@ def compare(
     """Paired tests of two models on the samples that both have seen."""
     from .benchmarks.compare import compare as test
     from .benchmarks.compare_html import render_page
-    from .benchmarks.run import default_cache
+    from .benchmarks.options import default_cache
 
     result = test(first, second, cache=default_cache(), weights=weights)
     if html:

@@ -3,9 +3,11 @@
 from collections.abc import Sequence
 
 from ..manifests import suites
-from ..manifests.errors import MissingWeights
+from ..manifests.errors import MissingWeights, UsageError
+from .networks import Networks
+from .options import BenchOptions
 from .report import Report, report_of, write_report
-from .run import BenchOptions, Outcome, Tell, run_model
+from .run import Outcome, Tell, run_model
 
 
 def bench(
@@ -27,8 +29,16 @@ def bench(
         UsageError: no such model or suite, or data that cannot be read.
         MissingWeights: with ``strict``.
     """
+    if options.out.exists() and not options.out.is_dir():
+        raise UsageError(f"--out: expected a folder, got the file {options.out}")
     chosen = suites.resolve(wanted)
-    outcomes = [run_model(name, suite, options, tell) for suite in chosen for name in dict.fromkeys(models)]
+    if len({suite.name for suite in chosen}) < len(chosen):
+        names = ", ".join(suite.name for suite in chosen)
+        raise UsageError(
+            f"--suite: expected suites of different names, got {names}; score them into reports of their own"
+        )
+    networks = Networks(options.weights, options.device)
+    outcomes = [run_model(name, suite, options, tell, networks) for suite in chosen for name in dict.fromkeys(models)]
     if options.part:
         return None
     if strict:
@@ -41,5 +51,5 @@ def bench(
 def _require_all(outcomes: Sequence[Outcome]) -> None:
     for outcome in outcomes:
         for metric, why in outcome.skipped.items():
-            if "weights" in why:
+            if metric == "*" or "weights" in why:
                 raise MissingWeights(f"--strict: {outcome.model} on {outcome.suite.name}, {metric}: {why}")

@@ -245,7 +245,8 @@ def _named(column: Column, suite: Mapping[str, Any]) -> dict[str, Any]:
 def _set_findings(
     one: _Model, two: _Model, suite: str, notes: list[str], networks: Networks, cache: Path | None
 ) -> Iterator[Finding]:
-    rows = [Store(model.folder, model.suites[suite]["protocol"], model.name, "", "").rows() for model in (one, two)]
+    stores = [Store(model.folder, model.suites[suite]["protocol"], model.name, "", "") for model in (one, two)]
+    rows = [{row.id: row for row in store.scored()[0]} for store in stores]
     ids = sorted(rows[0].keys() & rows[1].keys())
     wanted = {name for of in rows for row in of.values() for name in row.vectors}
     for name in sorted(wanted):

@@ -30,7 +30,7 @@ class FeatureCache:
     def put(self, pictures: Sequence[U8]) -> list[str]:
         """Make sure that the vectors of the pictures are known; return the names that :meth:`get` takes."""
         names = [_digest(picture) for picture in pictures]
-        missing = {name: one for name, one in zip(names, pictures, strict=True) if not self._path(name).exists()}
+        missing = {name: one for name, one in zip(names, pictures, strict=True) if not self.has(name)}
         if missing:
             for name, vector in zip(missing, self._extract()(list(missing.values())), strict=True):
                 self._keep(self._path(name), vector)
@@ -41,6 +41,10 @@ class FeatureCache:
         np.save(buffer, vector)
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, buffer.getvalue())
+
+    def has(self, name: str) -> bool:
+        """Whether a vector is known."""
+        return self._path(name).is_file()
 
     def get(self, name: str) -> Vectors | None:
         """A vector, or None where the cache was emptied."""

@@ -33,6 +33,7 @@ class Networks:
     weights: Path | None = None
     device: str = "cpu"
     _loaded: dict[str, Any] = field(default_factory=dict)
+    _places: dict[str, tuple[Path, str]] = field(default_factory=dict)
 
     def missing(self, measures: Iterable[Measure]) -> dict[Measure, str]:
         """The measures whose weights are not on this machine, and what gets them."""
@@ -40,7 +41,7 @@ class Networks:
         for measure in measures:
             try:
                 for name in measure.definition.weights:
-                    locate(name, self.weights)
+                    self._place(name)
             except MissingWeights as error:
                 why[measure] = str(error)
         return why
@@ -65,7 +66,14 @@ class Networks:
 
     def revision(self, measure: Measure) -> str:
         """Which weights a measure was taken with; part of the key of what is cached."""
-        return "+".join(revision_of(locate(name, self.weights)) for name in measure.definition.weights)
+        return "+".join(self._place(name)[1] for name in measure.definition.weights)
+
+    def _place(self, name: str) -> tuple[Path, str]:
+        """Where weights lie and their revision; both read all of their bytes, so they are found once."""
+        if name not in self._places:
+            path = locate(name, self.weights)
+            self._places[name] = path, revision_of(path)
+        return self._places[name]
 
     def _once(self, name: str, load: Callable[[], Any]) -> Any:
         if name not in self._loaded:

@@ -11,10 +11,11 @@ from ..manifests.references import rows_for
 from ..manifests.suites import Suite
 from ..toolkit.files import write_atomically
 from .measures import Measure, parse_measure
+from .options import BenchOptions
 from .report_html import render_html
 from .report_tables import render_csv, render_latex, render_markdown
 from .results import breakdowns_of, results_of
-from .run import BenchOptions, Outcome
+from .run import Outcome
 from .samples import write_samples
 
 SCHEMA = 1
@@ -104,7 +105,11 @@ def _references(suite: Suite) -> list[dict[str, Any]]:
 
 def _environment(options: BenchOptions) -> dict[str, Any]:
     versions = {name: version(name) for name in ("layerkit", *_LIBRARIES)}
-    machine = {"python": platform.python_version(), "machine": platform.machine(), "device": options.device}
+    machine = {
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "device": options.device.partition(":")[0],
+    }
     return {**machine, "seed": options.seed, "limit": options.limit, "versions": versions}
 
 

@@ -4,11 +4,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from typing import Any
 
+from .options import BenchOptions
 from .plots import Bar, interval_plot, line_plot
 from .report_page import data_table, folded, page, picture, text_table
 from .report_tables import LEGEND, elsewhere_table, environment, interval_text
 from .report_view import Column, Published, SuiteView, as_printed, breakdown, facts, not_measured, notes_on, views
-from .run import BenchOptions, Outcome
+from .run import Outcome
 from .strips import Strip, strips
 
 _WIDE_FACTS = ("Metrics", "SHA-256 of ids")

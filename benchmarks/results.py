@@ -19,6 +19,8 @@ AREAS = ((0.0, 0.05), (0.05, 0.15), (0.15, 0.3), (0.3, 1.01))
 
 _CAPPED = ("psnr", "recomposition-psnr")
 
+_LEAST = 8  # samples that an interval of a distance is told for; of fewer, some resamples have no distance
+
 
 def results_of(outcome: Outcome) -> Iterator[dict[str, Any]]:
     """A row for each measure that was taken."""
@@ -76,7 +78,8 @@ def _mean(measure: Measure, rows: Sequence[Row]) -> Any:
 
 def _of_images(measure: Measure, outcome: Outcome) -> dict[str, Any]:
     mean = _mean(measure, outcome.rows)
-    interval = bootstrap_mean(values_of(measure, outcome.rows))
+    scenes = [row.scene or row.id for row in outcome.rows]  # frames of one scene are not independent
+    interval = bootstrap_mean(values_of(measure, outcome.rows), groups=scenes)
     return {
         "value": number(mean.value),
         "ci95": [number(interval.low), number(interval.high)],
@@ -116,9 +119,10 @@ def tables_of(measure: Measure, outcome: Outcome) -> tuple[Any, Any]:
 def _interval(measure: Measure, preds: Any, target: Any) -> Interval:
     if len(preds) < 2:
         return Interval(math.nan, math.nan, math.nan)
-    if measure.metric in ("fid", "jitter-fid"):
+    is_enough = len(preds) >= _LEAST
+    if is_enough and measure.metric in ("fid", "jitter-fid"):
         return jackknife_fid(preds, target)
-    if measure.metric == "kid" and measure.variant != "subsets":
+    if is_enough and measure.metric == "kid" and measure.variant != "subsets":
         return bootstrap_kid(preds, target)
     return Interval(float(measure.definition.load()(preds, target)), math.nan, math.nan)
 

@@ -1,13 +1,13 @@
 """``bench``: models on suites. Each case is decoded once, predicted once, and scored by every measure in one pass."""
 
 import multiprocessing
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import TypeVar
 
 from ..manifests.errors import BadImage, MissingWeights, UsageError
 from ..manifests.suites import Suite
@@ -17,47 +17,14 @@ from .decomposers import load
 from .features_cache import FeatureCache
 from .measures import Measure, parse_measure, with_pasted
 from .networks import Networks
-from .scoring import applies, picture_pair, score
+from .options import BenchOptions
+from .scoring import applies, picture_pair, score, why_not
 from .store import Row, Seen, Store, rng_of
 
 Item = TypeVar("Item")
 
 _BATCH = 8  # cases that go through a network at once
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BenchOptions:
-    """How models are scored.
-
-    Attributes:
-        out: the report's folder.
-        roots: name of a data set to its folder.
-        weights: folder of pre-trained weights, beside the hub cache.
-        cache: folder of feature vectors, shared by reports.
-        device: of networks: ``cpu`` or ``cuda``.
-        limit: cases of each suite, the first of its draw; None is all.
-        seed: of the models' randomness.
-        prompt: for the models that take one.
-        on_missing: for ``predictions``: a case without a picture is an error, or is dropped.
-        resize: for ``predictions``: let pictures of another size in.
-        workers: processes.
-        part: which of ``of`` slices of the cases this process takes.
-        of: see ``part``.
-    """
-
-    out: Path
-    cache: Path
-    roots: dict[str, Path] = field(default_factory=dict)
-    weights: Path | None = None
-    device: str = "cpu"
-    limit: int | None = None
-    seed: int = 0
-    prompt: str = ""
-    on_missing: Literal["error", "skip"] = "error"
-    resize: bool = False
-    workers: int = 1
-    part: int = 0
-    of: int = 1
+_PATIENCE = timedelta(days=7)  # a resumed run may leave all that is to be done to one process
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,50 +57,31 @@ Tell = Callable[[str, int, int], None]
 """Called with what is at work, how many cases of it are done, and of how many; 0 where that is not known."""
 
 
-def options_of(device: str | None, **given: Any) -> BenchOptions:
-    """Options as the command line gives them, with this machine's device and the slice that ``accelerate`` gives.
-
-    Raises:
-        UsageError: ``on_missing`` is another word.
-    """
-    if given["on_missing"] not in ("error", "skip"):
-        raise UsageError(f"--on-missing: expected error or skip, got {given['on_missing']!r}")
-    of, part = (int(os.environ.get(name, default)) for name, default in (("WORLD_SIZE", "1"), ("RANK", "0")))
-    if of > 1 and device in (None, "cuda"):
-        device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if _has_cuda() else "cpu"
-    device = device or ("cuda" if _has_cuda() else "cpu")
-    return BenchOptions(device=device, cache=default_cache(), of=of, part=part, **given)
-
-
-def _has_cuda() -> bool:
-    import torch
-
-    return torch.cuda.is_available()
-
-
-def default_cache() -> Path:
-    """``LAYERKIT_CACHE``, or the user's cache folder."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(os.environ.get("LAYERKIT_CACHE") or Path(base) / "layerkit")
-
-
-def run_model(name: str, suite: Suite, options: BenchOptions, tell: Tell) -> Outcome:
+def run_model(name: str, suite: Suite, options: BenchOptions, tell: Tell, networks: Networks | None = None) -> Outcome:
     """Score a model on a suite, going on where an earlier run stopped.
 
+    Args:
+        name: of the model.
+        suite: what it is scored on.
+        options: where and how.
+        tell: called as cases are done.
+        networks: of the metrics, where they are kept for the next model.
+
     Raises:
-        UsageError: no such model, or the suite's data cannot be read.
+        UsageError: no such model, the suite's data cannot be read, or it has no case that could be scored.
         RunError: another process of this run is not through.
     """
     try:
         model = _loaded(name, options)
     except MissingWeights as error:
         return Outcome(suite=suite, model=name, skipped={"*": str(error)})
+    run = _Run(model, suite, options, networks or Networks(options.weights, options.device))
     if options.workers > 1:
         _run_in_processes(name, suite, options)
-        return collect(model, suite, replace(options, of=options.workers))
-    _run_part(model, suite, options, tell)
+        return run.outcome(options.workers)
+    run.go(tell)
     wait_for_all(options.of)
-    return collect(model, suite, options)
+    return run.outcome(options.of)
 
 
 def _run_in_processes(name: str, suite: Suite, options: BenchOptions) -> None:
@@ -148,7 +96,8 @@ def _part_of(name: str, suite: Suite, options: BenchOptions) -> None:
     import cv2
 
     cv2.setNumThreads(1)
-    _run_part(_loaded(name, options), suite, options, lambda what, done, total: None)
+    networks = Networks(options.weights, options.device)
+    _Run(_loaded(name, options), suite, options, networks).go(lambda what, done, total: None)
 
 
 def _loaded(name: str, options: BenchOptions) -> Checked:
@@ -163,31 +112,133 @@ def _loaded(name: str, options: BenchOptions) -> Checked:
 
 
 def wait_for_all(of: int) -> None:
-    """Wait for the other processes that ``accelerate launch`` started, if it did."""
+    """Wait for the other processes that ``accelerate launch`` or ``torchrun`` started, if one did.
+
+    By gloo, which needs no GPU: accelerate's own barrier does nothing in processes that it takes for single ones.
+    """
     if of > 1:
-        from accelerate import PartialState
+        from torch import distributed
 
-        PartialState().wait_for_everyone()
+        if not distributed.is_initialized():
+            distributed.init_process_group("gloo", timeout=_PATIENCE)
+        distributed.barrier()
 
 
-def _run_part(model: Checked, suite: Suite, options: BenchOptions, tell: Tell) -> None:
-    networks = Networks(options.weights, options.device)
-    store = _store(model, suite, options, networks)
-    done, keys, dropped = store.rows(), {}, []
-    total = min(options.limit or suite.n, suite.n or options.limit or 0) // options.of
-    numbered = enumerate(cases(suite, options.roots, limit=options.limit))
-    for batch in _batches(islice(numbered, options.part, None, options.of), _BATCH):
-        open_ = []
+class _Run:
+    """A model on a suite, in one process."""
+
+    def __init__(self, model: Checked, suite: Suite, options: BenchOptions, networks: Networks) -> None:
+        self.model, self.suite, self.options, self.networks = model, suite, options, networks
+        wanted = wanted_of(suite)
+        self.missing = networks.missing(wanted)
+        self.measures = [measure for measure in wanted if measure not in self.missing]
+        self.features = {
+            str(measure): feature_cache(measure, networks, options.cache)
+            for measure in self.measures
+            if measure.row.kind == "distribution"
+        }
+        identity = f"{model.name}@{model.revision} seed {options.seed if model.is_random else 0}"
+        told = " ".join(map(str, self.measures))
+        self.store = Store(options.out, suite.protocol, model.name, identity, told, options.part)
+
+    def go(self, tell: Tell) -> None:
+        """Predict and score what no earlier run has."""
+        options, suite = self.options, self.suite
+        done, keys, dropped = self.store.rows(), {}, []
+        total = min(options.limit or suite.n, suite.n or options.limit or 0) // options.of
+        numbered = enumerate(cases(suite, options.roots, limit=options.limit))
+        for batch in _batches(islice(numbered, options.part, None, options.of), _BATCH):
+            open_ = []
+            for number, case in batch:
+                if isinstance(case, Dropped):
+                    dropped.append((number, case.id, case.reason, case.detail))
+                    continue
+                keys[case.id] = number, self.store.row_key(case)
+                if not self._is_done(case, done.get((case.id, keys[case.id][1]))):
+                    open_.append((number, case))
+            dropped += self._score(open_)
+            tell(f"{suite.name} {self.model.name}", len({*keys, *(row[1] for row in dropped)}), total)
+        self.store.write_seen(options.of, Seen(keys, dropped))
+
+    def _is_done(self, case: Case, row: Row | None) -> bool:
+        """Whether a row has all behind it: the prediction, and the vectors, whose cache may have been emptied."""
+        if row is None or not self.store.has(case):
+            return False
+        return all(self.features[measure].has(name) for measure, names in row.vectors.items() for name in names)
+
+    def _score(self, batch: Sequence[tuple[int, Case]]) -> list[tuple[int, str, str, str]]:
+        """Predict, score and keep some cases, features together; return those that the model could not do."""
+        made, dropped = [], []
         for number, case in batch:
-            if isinstance(case, Dropped):
-                dropped.append((number, case.id, case.reason, case.detail))
-                continue
-            keys[case.id] = store.row_key(case)
-            if case.id not in done or done[case.id].key != keys[case.id]:
-                open_.append((number, case))
-        dropped += _score_batch(open_, model, suite, store, networks, options)
-        tell(f"{suite.name} {model.name}", len(keys) + len(dropped), total)
-    store.write_seen(options.of, Seen(keys, dropped))
+            try:
+                made.append((case, self._predicted(case)))
+            except BadImage as error:
+                dropped.append((number, case.id, error.reason, error.detail))
+        for (case, one), vectors in zip(made, self._vectors(made), strict=True):
+            self.store.append(self._row(case, one, vectors))
+        return dropped
+
+    def _predicted(self, case: Case) -> Decomposition:
+        made = self.store.load(case)
+        if made is None:
+            made = self.model(case.image, case.mask, rng_of(self.options.seed, case), case.id)
+            self.store.save(case, made)
+        return made
+
+    def _row(self, case: Case, made: Decomposition, vectors: dict[str, list[str]]) -> Row:
+        singles = [one for one in self.measures if one.row.kind == "per-image" and not why_not(one, case, made)]
+        return Row(
+            id=case.id,
+            key=self.store.row_key(case),
+            scene=case.scene,
+            category=case.category,
+            area=round(float(case.mask.mean()), 6),
+            values={str(measure): score(measure, case, made, self.networks) for measure in singles},
+            vectors=vectors,
+        )
+
+    def _vectors(self, made: Sequence[tuple[Case, Decomposition]]) -> list[dict[str, list[str]]]:
+        """For each case the names of the vectors of prediction and truth, by measure."""
+        out: list[dict[str, list[str]]] = [{} for _ in made]
+        for measure in self.measures:
+            if measure.row.kind == "distribution":
+                pairs = [None if why_not(measure, *one) else picture_pair(measure, *one) for one in made]
+                held = [k for k, pair in enumerate(pairs) if pair is not None]
+                pictures = [picture for pair in pairs if pair is not None for picture in pair[:2]]
+                names = self.features[str(measure)].put(pictures)
+                for n, k in enumerate(held):
+                    out[k][str(measure)] = names[2 * n : 2 * n + 2]
+        return out
+
+    def outcome(self, of: int) -> Outcome:
+        """What all ``of`` processes have left of the model on the suite; for what it raises see :func:`run_model`."""
+        rows, dropped = self.store.scored(of)
+        if not rows:
+            first = f": {' '.join(map(str, dropped[0][1:]))}" if dropped else ""
+            raise UsageError(f"suite {self.suite.name}: no case could be scored, {len(dropped)} were dropped{first}")
+        names = {name for row in rows for name in (*row.values, *row.vectors)}
+        taken = tuple(measure for measure in self.measures if str(measure) in names)
+        return Outcome(
+            suite=self.suite,
+            model=self.model.name,
+            revision=self.model.revision,
+            licence=self.model.licence,
+            measures=taken,
+            skipped=self._skipped(rows, taken),
+            rows=tuple(rows),
+            dropped=tuple(Dropped(id_, reason, detail) for _, id_, reason, detail in dropped),
+            features={str(one): self.features[str(one)] for one in taken if str(one) in self.features},
+        )
+
+    def _skipped(self, rows: Sequence[Row], taken: Sequence[Measure]) -> dict[str, str]:
+        """Why measures were not taken."""
+        foreground = any(self.store.picture(row.id, "foreground").exists() for row in rows)
+        return {
+            str(one): applies(one, foreground=foreground, true_foreground=True)
+            or self.missing.get(one, "the suite knows no true foreground")
+            for one in wanted_of(self.suite)
+            if one not in taken
+        }
 
 
 def _batches(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
@@ -196,142 +247,13 @@ def _batches(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
         yield batch
 
 
-def _store(model: Checked, suite: Suite, options: BenchOptions, networks: Networks) -> Store:
-    identity = f"{model.name}@{model.revision} seed {options.seed if model.is_random else 0}"
-    measures = wanted_of(suite)
-    missing = networks.missing(measures)
-    told = " ".join(str(measure) for measure in measures if measure not in missing)
-    return Store(options.out, suite.protocol, model.name, identity, told, options.part)
-
-
-def _score_batch(
-    batch: Sequence[tuple[int, Case]],
-    model: Checked,
-    suite: Suite,
-    store: Store,
-    networks: Networks,
-    options: BenchOptions,
-) -> list[tuple[int, str, str, str]]:
-    """Predict, score and keep some cases, features together; return those that the model could not do."""
-    made, dropped = [], []
-    for number, case in batch:
-        try:
-            made.append((number, case, _predicted(case, model, store, options.seed)))
-        except BadImage as error:
-            dropped.append((number, case.id, error.reason, error.detail))
-    if made:
-        _keep(made, suite, store, networks, options)
-    return dropped
-
-
-def _keep(
-    made: Sequence[tuple[int, Case, Decomposition]],
-    suite: Suite,
-    store: Store,
-    networks: Networks,
-    options: BenchOptions,
-) -> None:
-    """Score predictions and append a row each."""
-    foreground = any(one.foreground is not None for _, _, one in made)
-    truth = any(case.foreground is not None for _, case, _ in made)
-    measures, _ = chosen(suite, networks, foreground=foreground, true_foreground=truth)
-    vectors = _vectors(made, measures, networks, options.cache)
-    for (number, case, one), names in zip(made, vectors, strict=True):
-        singles = [measure for measure in measures if measure.row.kind == "per-image"]
-        store.append(
-            Row(
-                id=case.id,
-                number=number,
-                key=store.row_key(case),
-                scene=case.scene,
-                category=case.category,
-                area=round(float(case.mask.mean()), 6),
-                values={str(measure): score(measure, case, one, networks) for measure in singles},
-                vectors=names,
-            )
-        )
-
-
-def _predicted(case: Case, model: Checked, store: Store, seed: int) -> Decomposition:
-    made = store.load(case)
-    if made is None:
-        made = model(case.image, case.mask, rng_of(seed, case), case.id)
-        store.save(case, made)
-    return made
-
-
 def wanted_of(suite: Suite) -> list[Measure]:
     """The measures that a suite asks for."""
     measures = [parse_measure(text) for text in suite.metrics]
     return with_pasted(measures) if suite.paste_back == "both" else measures
 
 
-def chosen(
-    suite: Suite, networks: Networks, *, foreground: bool, true_foreground: bool
-) -> tuple[list[Measure], dict[str, str]]:
-    """The measures of a suite that can be taken, and why the others cannot."""
-    wanted = wanted_of(suite)
-    skipped = {
-        measure: why
-        for measure in wanted
-        if (why := applies(measure, foreground=foreground, true_foreground=true_foreground))
-    }
-    skipped |= networks.missing(measure for measure in wanted if measure not in skipped)
-    return [one for one in wanted if one not in skipped], {str(one): why for one, why in skipped.items()}
-
-
 def feature_cache(measure: Measure, networks: Networks, folder: Path) -> FeatureCache:
     """Where the vectors of a distance of sets lie."""
     recipe = measure.definition.features
     return FeatureCache(folder, f"{recipe} {networks.revision(measure)}", lambda: networks.features(recipe))
-
-
-def _vectors(
-    made: Sequence[tuple[int, Case, Decomposition]], measures: Sequence[Measure], networks: Networks, folder: Path
-) -> list[dict[str, list[str]]]:
-    """For each case the names of the vectors of prediction and truth, by measure."""
-    out: list[dict[str, list[str]]] = [{} for _ in made]
-    for measure in measures:
-        if measure.row.kind == "distribution":
-            pairs = [picture_pair(measure, case, one) for _, case, one in made]
-            held = [k for k, pair in enumerate(pairs) if pair is not None]
-            pictures = [picture for pair in pairs if pair is not None for picture in pair[:2]]
-            names = feature_cache(measure, networks, folder).put(pictures)
-            for n, k in enumerate(held):
-                out[k][str(measure)] = names[2 * n : 2 * n + 2]
-    return out
-
-
-def collect(model: Checked, suite: Suite, options: BenchOptions) -> Outcome:
-    """What all processes have left of a model on a suite.
-
-    Raises:
-        UsageError: the suite has no case that could be scored.
-        RunError: a process is not through.
-    """
-    networks = Networks(options.weights, options.device)
-    store = _store(model, suite, options, networks)
-    seen, found = store.read_seen(options.of), store.rows()
-    ids = [id_ for id_, key in seen.keys.items() if id_ in found and found[id_].key == key]
-    rows = sorted((found[id_] for id_ in ids), key=lambda row: row.number)
-    if not rows:
-        first = f": {' '.join(map(str, seen.dropped[0]))}" if seen.dropped else ""
-        raise UsageError(f"suite {suite.name}: no case could be scored, {len(seen.dropped)} were dropped{first}")
-    names = {name for row in rows for name in (*row.values, *row.vectors)}
-    foreground = any(store.picture(row.id, "foreground").exists() for row in rows)
-    measures, skipped = chosen(suite, networks, foreground=foreground, true_foreground=True)
-    taken = tuple(measure for measure in measures if str(measure) in names)
-    skipped |= {str(one): "the suite knows no true foreground" for one in measures if one not in taken}
-    return Outcome(
-        suite=suite,
-        model=model.name,
-        revision=model.revision,
-        licence=model.licence,
-        measures=taken,
-        skipped=skipped,
-        rows=tuple(rows),
-        dropped=tuple(Dropped(id_, reason, detail) for _, id_, reason, detail in seen.dropped),
-        features={
-            str(one): feature_cache(one, networks, options.cache) for one in taken if one.row.kind == "distribution"
-        },
-    )

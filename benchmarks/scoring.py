@@ -6,7 +6,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from ..toolkit.compose import recompose
+from ..toolkit.compose import over_u8
 from ..toolkit.decomposition import Decomposition
 from ..toolkit.metrics.layering import draw_jitter, jittered_recomposition
 from ..toolkit.metrics.pixels import psnr
@@ -17,6 +17,8 @@ from .networks import Networks
 
 U8 = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
+
+_OF_THE_BACKGROUND = {"target", "true foreground and background"}
 
 
 def applies(measure: Measure, *, foreground: bool, true_foreground: bool, captions: bool = False) -> str:
@@ -39,15 +41,19 @@ def applies(measure: Measure, *, foreground: bool, true_foreground: bool, captio
     return "the suite has no captions" if "text vectors" in needs and not captions else ""
 
 
+def why_not(measure: Measure, case: Case, made: Decomposition) -> str:
+    """Why a measure says nothing of one prediction; empty where it does. See :func:`applies`."""
+    return applies(measure, foreground=made.foreground is not None, true_foreground=case.foreground is not None)
+
+
 def score(measure: Measure, case: Case, made: Decomposition, networks: Networks) -> float:
     """A measure of one image; NaN where the case or the prediction lacks what it looks at."""
-    if applies(measure, foreground=made.foreground is not None, true_foreground=case.foreground is not None):
+    if why_not(measure, case, made) or (case.background is None and set(measure.row.compares) & _OF_THE_BACKGROUND):
         return math.nan
     if measure.row.compares == ("preds", "target"):
         return _of_pictures(measure, case, made, networks)
     if measure.metric == "recomposition-psnr":
-        region = _region(measure, case)
-        return psnr(_recomposed(case, made), case.image, *([] if measure.region == "whole" else [region]))
+        return _recomposition(measure, case, made)
     arguments = _ARGUMENTS[measure.row.compares](case, made)
     return float(measure.definition.load()(*arguments))
 
@@ -82,6 +88,13 @@ def picture_pair(measure: Measure, case: Case, made: Decomposition) -> tuple[U8,
     return (preds, target, region) if region is not None or measure.region == "whole" else None
 
 
+def _recomposition(measure: Measure, case: Case, made: Decomposition) -> float:
+    region = _region(measure, case)
+    if region is None and measure.region != "whole":
+        return math.nan
+    return psnr(_recomposed(case, made), case.image, region)
+
+
 def _region(measure: Measure, case: Case) -> Mask | None:
     """The pixels of a measure: the suite's own region, or one that follows from the mask."""
     if measure.region in case.regions:
@@ -90,10 +103,16 @@ def _region(measure: Measure, case: Case) -> Mask | None:
 
 
 def _recomposed(case: Case, made: Decomposition) -> U8:
-    """The predicted layers over each other, and over them what lies in front of the object."""
+    """The predicted layers over each other, the foreground behind what lies in front of the object.
+
+    A background without the object still holds the occluder O, so its colour is put over the foreground's alone:
+    over(O, over(F, B)) = f over(O, F's colour) + (1 - f) over(O, B), f being the alpha of F.
+    """
     assert made.foreground is not None  # ``applies`` said so
-    occluder = np.zeros_like(made.foreground) if case.occluder is None else case.occluder
-    return recompose(made.foreground, made.background, occluder)
+    if case.occluder is None:
+        return over_u8(made.foreground, made.background)
+    colour = over_u8(case.occluder, np.ascontiguousarray(made.foreground[..., :3]))
+    return over_u8(np.dstack([colour, made.foreground[..., 3]]), made.background)
 
 
 def _foregrounds(case: Case, made: Decomposition) -> tuple[U8, U8]:

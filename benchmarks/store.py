@@ -29,7 +29,6 @@ class Row:
 
     Attributes:
         id: of the case.
-        number: its place in the suite.
         key: see :meth:`Store.row_key`.
         scene: cases of one scene are not independent.
         category: what scores are broken down by.
@@ -39,7 +38,6 @@ class Row:
     """
 
     id: str
-    number: int
     key: str
     scene: str = ""
     category: str = ""
@@ -53,11 +51,11 @@ class Seen:
     """What a run went over.
 
     Attributes:
-        keys: id to key of the cases that could be read.
+        keys: id to place in the suite and key of the row, of the cases that could be read.
         dropped: place in the suite, id, reason and detail of the others.
     """
 
-    keys: Mapping[str, str]
+    keys: Mapping[str, tuple[int, str]]
     dropped: list[tuple[int, str, str, str]]
 
 
@@ -74,10 +72,10 @@ class Store:
     """
 
     def __init__(self, root: Path, suite: str, model: str, identity: str, measures: str, part: int = 0) -> None:
-        self.folder = root / "predictions" / slug(suite, 60) / slug(model, 60)
-        self._rows = root / ".layerkit" / slug(suite, 60) / slug(model, 60)
+        place = Path(folder_name(suite)) / folder_name(model)
+        self.folder, self._rows = root / "predictions" / place, root / ".layerkit" / place
         self._identity = identity
-        self._measures = hashlib.sha256(measures.encode()).hexdigest()[:8]
+        self._measures = measures
         self._part = part
 
     def key(self, case: Case) -> str:
@@ -85,14 +83,22 @@ class Store:
         return hashlib.sha256(f"{case.sha256}\0{self._identity}".encode()).hexdigest()[:24]
 
     def row_key(self, case: Case) -> str:
-        """What a row depends on: the prediction and what is measured of it."""
-        return f"{self.key(case)}-{self._measures}"
+        """What a row depends on: the prediction, what is measured of it, and what else is said of the case."""
+        told = f"{self._measures}\0{case.scene}\0{case.category}"
+        return f"{self.key(case)}-{hashlib.sha256(told.encode()).hexdigest()[:8]}"
+
+    def has(self, case: Case) -> bool:
+        """Whether there is an earlier prediction."""
+        try:
+            return self._path(case, "key").read_text() == self.key(case)
+        except (OSError, UnicodeDecodeError):
+            return False
 
     def load(self, case: Case) -> Decomposition | None:
         """An earlier prediction, or None."""
+        if not self.has(case):
+            return None
         try:
-            if (self._path(case, "key").read_text()) != self.key(case):
-                return None
             background = read(self._path(case, "background.png"))
             path = self._path(case, "foreground.png")
             return Decomposition(background=background, foreground=read(path, alpha=True) if path.exists() else None)
@@ -124,32 +130,53 @@ class Store:
             file.flush()
             os.fsync(file.fileno())
 
-    def rows(self) -> dict[str, Row]:
-        """The scores so far by case, of all processes; later lines win."""
-        return {row.id: row for path in sorted(self._rows.glob("*.jsonl")) for row in _read(path)}
+    def rows(self) -> dict[tuple[str, str], Row]:
+        """All scores so far by id and key, of all processes; those of other seeds and other measures too."""
+        return {(row.id, row.key): row for path in sorted(self._rows.glob("*.jsonl")) for row in _read(path)}
 
-    def write_seen(self, of: int, seen: Seen) -> None:
-        """Say what this process went over, once it is through."""
-        self._rows.mkdir(parents=True, exist_ok=True)
-        write_atomically(self._rows / f"seen-{self._part}-of-{of}.json", json.dumps(asdict(seen)).encode())
+    def scored(self, of: int = 0) -> tuple[list[Row], list[tuple[int, str, str, str]]]:
+        """Rows of the last run in the order of the suite, and what it dropped, as :class:`Seen` has it.
 
-    def read_seen(self, of: int) -> Seen:
-        """What all processes went over.
+        Args:
+            of: number of its processes; 0 is however many they were.
 
         Raises:
             RunError: one of them is not through.
         """
+        seen, rows = self._read_seen(of or self._processes()), self.rows()
+        held = [(number, rows[id_, key]) for id_, (number, key) in seen.keys.items() if (id_, key) in rows]
+        return [row for _, row in sorted(held, key=lambda one: one[0])], seen.dropped
+
+    def write_seen(self, of: int, seen: Seen) -> None:
+        """Say what this process went over, once it is through; what runs of other numbers of processes said goes."""
+        self._rows.mkdir(parents=True, exist_ok=True)
+        for path in self._rows.glob("seen-*.json"):
+            if not path.name.endswith(f"-of-{of}.json"):
+                path.unlink(missing_ok=True)
+        write_atomically(self._rows / f"seen-{self._part}-of-{of}.json", json.dumps(asdict(seen)).encode())
+
+    def _processes(self) -> int:
+        """Of the last run that got through; 1 where none did."""
+        names = [path.stem for path in self._rows.glob("seen-*.json")]
+        return max((int(name.rpartition("-")[2]) for name in names), default=1)
+
+    def _read_seen(self, of: int) -> Seen:
         tables = []
         for part in range(of):
             path = self._rows / f"seen-{part}-of-{of}.json"
             if not path.is_file():
                 raise RunError(f"expected the scores of {of} processes, part {part} is not through: {path} is missing")
             tables.append(json.loads(path.read_bytes()))
-        keys = {id_: key for table in tables for id_, key in table["keys"].items()}
-        return Seen(keys=keys, dropped=sorted(row for table in tables for row in table["dropped"]))
+        keys = {id_: tuple(place) for table in tables for id_, place in table["keys"].items()}
+        return Seen(keys=keys, dropped=sorted(tuple(row) for table in tables for row in table["dropped"]))
 
     def _path(self, case: Case, name: str) -> Path:
         return self.folder / f"{file_name(case.id)}.{name}"
+
+
+def folder_name(text: str) -> str:
+    """A name as that of a folder: itself where it can be, else as a case's id."""
+    return text if text == slug(text, 60) else file_name(text)
 
 
 def file_name(id_: str) -> str:

@@ -13,9 +13,10 @@ from ..toolkit.compose import over_u8
 from ..toolkit.images import encode_jpeg, read
 from .cases import Case, Dropped, cases
 from .measures import Measure
+from .options import BenchOptions
 from .report_view import Column, is_main
 from .results import values_of
-from .run import BenchOptions, Outcome
+from .run import Outcome
 from .store import Store
 
 U8 = NDArray[np.uint8]

@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 
 from layerkit.benchmarks.measures import parse_measure
+from layerkit.benchmarks.options import BenchOptions
 from layerkit.benchmarks.report import report_of
-from layerkit.benchmarks.run import BenchOptions, Outcome, run_model
+from layerkit.benchmarks.run import Outcome, run_model
 from layerkit.benchmarks.samples import FILE, write_samples
-from layerkit.benchmarks.store import Row, Store
+from layerkit.benchmarks.store import Row, Seen, Store
 from layerkit.manifests.suites import SUITES, Suite
 
 MakeOutcome = Callable[..., Outcome]
@@ -57,7 +58,6 @@ def outcome() -> MakeOutcome:
         rows = [
             Row(
                 id=f"case-{k:02d}",
-                number=k,
                 key="",
                 category="cup" if k % 2 else "coin",
                 area=0.02 + 0.1 * (k % 3),
@@ -94,6 +94,7 @@ def written(table: MakeTable) -> WriteReport:
             store = Store(folder, one.suite.protocol, one.model, "", "")
             for row in one.rows:
                 store.append(row)
+            store.write_seen(1, Seen({row.id: (k, row.key) for k, row in enumerate(one.rows)}, []))
         return folder
 
     return write

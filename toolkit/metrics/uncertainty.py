@@ -41,12 +41,25 @@ class Difference(NamedTuple):
     n: int
 
 
-def bootstrap_mean(values: Sequence[float] | Float, *, replicates: int = 2000, seed: int = 0) -> Interval:
-    """Percentile bootstrap of the mean of per-sample values; NaNs are left out, and without values all is NaN."""
-    known = _known(values)
+def bootstrap_mean(
+    values: Sequence[float] | Float, *, groups: Sequence[str] = (), replicates: int = 2000, seed: int = 0
+) -> Interval:
+    """Percentile bootstrap of the mean of per-sample values; NaNs are left out, and without values all is NaN.
+
+    Args:
+        values: one a sample.
+        groups: the scene of each sample, where samples of one scene are not independent: scenes are then drawn whole
+            (the cluster bootstrap); empty takes every sample for itself.
+        replicates: number of resamples.
+        seed: of the resampling.
+
+    Raises:
+        UsageError: not as many groups as values.
+    """
+    known, scenes = _known(values, groups)
     if not known.size:
         return Interval(math.nan, math.nan, math.nan)
-    return _percentiles(float(known.mean()), _resampled_means(known, replicates, seed))
+    return _percentiles(float(known.mean()), _resampled_means(_totals(known, scenes), replicates, seed))
 
 
 def paired_difference(
@@ -54,25 +67,28 @@ def paired_difference(
     second: Sequence[float] | Float,
     *,
     higher_is_better: bool,
+    groups: Sequence[str] = (),
     replicates: int = 2000,
     seed: int = 0,
 ) -> Difference:
     """Compare two models on the same samples: bootstrap interval and sign-flip test of the mean difference.
 
     Samples where either value is NaN are left out. Cap infinite values first, as the mean of the metric does. The
-    p-value counts the observed signs as one of the flips, so it is never 0.
+    p-value counts the observed signs as one of the flips, so it is never 0. ``groups`` as in :func:`bootstrap_mean`: a
+    scene is drawn and flips as one.
 
     Raises:
         UsageError: the two do not hold the same number of samples.
     """
     require_paired(first, second)
-    difference = _known(np.asarray(first, np.float64) - np.asarray(second, np.float64))
+    difference, scenes = _known(np.asarray(first, np.float64) - np.asarray(second, np.float64), groups)
     n = difference.size
     if not n:
         return Difference(math.nan, math.nan, math.nan, math.nan, math.nan, 0)
-    value, low, high = _percentiles(float(difference.mean()), _resampled_means(difference, replicates, seed))
+    totals = _totals(difference, scenes)
+    value, low, high = _percentiles(float(difference.mean()), _resampled_means(totals, replicates, seed))
     wins = win_rate(difference, np.zeros(n), higher_is_better=higher_is_better)
-    return Difference(value, low, high, _sign_flip_p(difference, replicates, seed), wins, n)
+    return Difference(value, low, high, _sign_flip_p(totals[0], replicates, seed), wins, n)
 
 
 def win_rate(first: Sequence[float] | Float, second: Sequence[float] | Float, *, higher_is_better: bool) -> float:
@@ -186,20 +202,32 @@ def _copies_left_out(kernel: Float, weights: Float) -> Float:
     return mean
 
 
-def _known(values: Sequence[float] | Float) -> Float:
+def _known(values: Sequence[float] | Float, groups: Sequence[str]) -> tuple[Float, NDArray[Any]]:
+    """The values that are no NaN, and the group of each."""
     array = np.asarray(values, np.float64)
-    return array[~np.isnan(array)]
+    of = np.asarray(groups) if len(groups) else np.arange(len(array))
+    require_paired(array, of)
+    return array[~np.isnan(array)], of[~np.isnan(array)]
 
 
-def _resampled_means(values: Float, replicates: int, seed: int) -> Float:
+def _totals(values: Float, groups: NDArray[Any]) -> tuple[Float, Float]:
+    """Sum and number of the values of each group, groups in the order in which they come."""
+    _, first, member = np.unique(groups, return_index=True, return_inverse=True)
+    member = np.argsort(np.argsort(first))[member]
+    return np.bincount(member, values).astype(np.float64), np.bincount(member).astype(np.float64)
+
+
+def _resampled_means(totals: tuple[Float, Float], replicates: int, seed: int) -> Float:
     """(replicates,) means, drawn in chunks so that memory stays small."""
     random = np.random.default_rng(seed)
+    sums, counts = totals
     chunks = [min(_CHUNK, replicates - start) for start in range(0, replicates, _CHUNK)]
-    means = [values[random.integers(len(values), size=(rows, len(values)))].mean(axis=1) for rows in chunks]
-    return np.concatenate(means)
+    drawn = (random.integers(len(sums), size=(rows, len(sums))) for rows in chunks)
+    return np.concatenate([sums[rows].sum(axis=1) / counts[rows].sum(axis=1) for rows in drawn])
 
 
 def _sign_flip_p(difference: Float, replicates: int, seed: int) -> float:
+    """``difference`` holds a sum a group: a group flips as one."""
     random = np.random.default_rng(seed)
     observed = abs(difference.sum()) * (1 - 1e-12)  # a flip that gives the same sum in another order counts
     extreme = 0

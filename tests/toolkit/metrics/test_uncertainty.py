@@ -198,3 +198,18 @@ def test_what_is_refused_is_said():
         jackknife_fid(preds[:5], target)
     with pytest.raises(UsageError, match="in the same order, got 5 and 6"):
         bootstrap_kid(preds[:5], target)
+
+
+def test_frames_of_a_scene_are_drawn_together():
+    random = np.random.default_rng(0)
+    scenes = np.repeat(random.normal(size=40), 25) + random.normal(scale=0.01, size=1000)
+    groups = [f"scene {k // 25}" for k in range(1000)]
+    alone, together = bootstrap_mean(scenes), bootstrap_mean(scenes, groups=groups)
+    of_scenes = bootstrap_mean(scenes.reshape(40, 25).mean(axis=1))
+    assert together.value == pytest.approx(alone.value)
+    assert (together.high - together.low) == pytest.approx(of_scenes.high - of_scenes.low, rel=0.15)
+    assert (together.high - together.low) > 4 * (alone.high - alone.low)
+    shifted = paired_difference(scenes, np.zeros(1000), higher_is_better=True, groups=groups)
+    assert shifted.p > 10 * paired_difference(scenes, np.zeros(1000), higher_is_better=True).p
+    with pytest.raises(UsageError):
+        bootstrap_mean(scenes, groups=groups[:-1])
