@@ -260,11 +260,15 @@ def bench(
     on_missing: Annotated[str, typer.Option(help="A case that predictions:DIR lacks: error or skip.")] = "error",
     resize: Annotated[bool, typer.Option("--resize", help="Let predictions of another size in.")] = False,
     strict: Annotated[bool, typer.Option("--strict", help="A metric without its weights is an error.")] = False,
+    form: Annotated[str, typer.Option("--format", help="What is printed: text, markdown, latex or csv.")] = "text",
     as_json: Json = False,
 ) -> None:
     """Score models on suites; report.json, .md, .html, .tex, .csv and samples.parquet come into the folder."""
     if out is None:
         raise UsageError("--out: expected the folder for the report, got nothing; add --out DIR")
+    files = {"text": "", "markdown": "report.md", "latex": "report.tex", "csv": "report.csv"}
+    if form not in files:
+        raise UsageError(f"--format: expected one of {', '.join(files)}, got {form!r}")
     from .benchmarks.bench import bench as run
     from .benchmarks.options import options_of
     from .pipelines.options import Progress
@@ -291,7 +295,10 @@ def bench(
         )
     if result is None:  # another process of accelerate's writes the report
         return
-    print(json.dumps(asdict(result), indent=1) if as_json else result.describe(str(out)))
+    if as_json:
+        print(json.dumps(asdict(result), indent=1))
+    else:
+        print((out / files[form]).read_text(encoding="utf-8") if files[form] else result.describe(str(out)))
 
 
 @app.command()
@@ -304,10 +311,10 @@ def compare(
 ) -> None:
     """Paired tests of two models on the samples that both have seen."""
     from .benchmarks.compare import compare as test
-    from .benchmarks.compare_html import render_page
-    from .benchmarks.options import default_cache
+    from .benchmarks.reports.comparison import render_page
+    from .toolkit.files import cache_folder
 
-    result = test(first, second, cache=default_cache(), weights=weights)
+    result = test(first, second, cache=cache_folder(), weights=weights)
     if html:
         html.write_text(render_page(result), encoding="utf-8")
     print(json.dumps(asdict(result), indent=1) if as_json else result.describe())
@@ -380,10 +387,10 @@ def _print_table(rows: list[dict[str, str]]) -> None:
 
 def _place(out: str) -> dict[str, Any]:
     """``out`` and ``store`` of :class:`.pipelines.options.BuildOptions`."""
-    from .pipelines.cache import default_folder
     from .pipelines.object_store import is_url, stage_of
+    from .toolkit.files import cache_folder
 
-    return {"out": stage_of(out, default_folder()), "store": out} if is_url(out) else {"out": Path(out), "store": ""}
+    return {"out": stage_of(out, cache_folder()), "store": out} if is_url(out) else {"out": Path(out), "store": ""}
 
 
 def _roots(pairs: list[str]) -> dict[str, Path]:

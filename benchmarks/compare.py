@@ -13,9 +13,9 @@ from ..manifests.errors import UsageError
 from ..toolkit.metrics.uncertainty import holm, paired_difference
 from .compare_sets import LeftOut, measure_of, set_difference
 from .networks import Networks
-from .report_view import Column, column_of, is_main
+from .reports.samples import read_samples
+from .reports.view import Column, column_of, is_main
 from .results import number
-from .samples import read_samples
 from .store import Store
 
 # With 2,000 replicates no p-value of 30 measures could be small after Holm's correction.
@@ -109,6 +109,7 @@ class _Model(NamedTuple):
     name: str
     suites: Mapping[str, Mapping[str, Any]]
     values: Mapping[str, Values]
+    scenes: Mapping[str, Mapping[str, str]]
 
 
 def compare(
@@ -156,10 +157,12 @@ def _open(asked: str | Path) -> _Model:
     scored = {row["suite"] for row in table["results"] if row["model"] == name}
     suites = {suite["name"]: suite for suite in table["suites"] if suite["name"] in scored}
     values: dict[str, dict[Column, dict[str, float]]] = {suite: {} for suite in suites}
+    scenes: dict[str, dict[str, str]] = {suite: {} for suite in suites}
     for row in read_samples(folder):
         if row["model"] == name:
             values[row["suite"]].setdefault(column_of(row), {})[row["id"]] = row["value"]
-    return _Model(str(asked), folder, name, suites, values)
+            scenes[row["suite"]][row["id"]] = row["scene"] or row["id"]
+    return _Model(str(asked), folder, name, suites, values, scenes)
 
 
 def _split(asked: str) -> tuple[Path, str]:
@@ -190,7 +193,7 @@ def _image_findings(one: _Model, two: _Model, suite: str, notes: list[str]) -> l
     first, second = one.values[suite], two.values[suite]
     _note_uncommon(first, second, suite, notes)
     findings = [
-        _finding(column, first[column], second[column], one.suites[suite])
+        _finding(column, first[column], second[column], one.suites[suite], one.scenes[suite])
         for column in first
         if column in second and first[column].keys() & second[column].keys()
     ]
@@ -210,12 +213,20 @@ def _note_uncommon(first: Values, second: Values, suite: str, notes: list[str]) 
 
 
 def _finding(
-    column: Column, first: Mapping[str, float], second: Mapping[str, float], suite: Mapping[str, Any]
+    column: Column,
+    first: Mapping[str, float],
+    second: Mapping[str, float],
+    suite: Mapping[str, Any],
+    scenes: Mapping[str, str],
 ) -> Finding:
     ids = sorted(id_ for id_ in first.keys() & second.keys() if not math.isnan(first[id_] + second[id_]))
     pairs = np.array([(first[id_], second[id_]) for id_ in ids]).reshape(-1, 2)
     found = paired_difference(
-        pairs[:, 0], pairs[:, 1], higher_is_better=column.higher_is_better, replicates=_REPLICATES
+        pairs[:, 0],
+        pairs[:, 1],
+        higher_is_better=column.higher_is_better,
+        groups=[scenes[id_] for id_ in ids],  # frames of one scene are not independent
+        replicates=_REPLICATES,
     )
     means = pairs.mean(axis=0) if ids else (math.nan, math.nan)
     return Finding(

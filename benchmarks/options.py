@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ..manifests.errors import UsageError
+from ..toolkit.files import cache_folder
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,13 +58,7 @@ def options_of(device: str | None, **given: Any) -> BenchOptions:
     if of > 1 and device in (None, "cuda"):
         device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if _has_cuda() else "cpu"
     device = device or ("cuda" if _has_cuda() else "cpu")
-    return BenchOptions(device=device, cache=default_cache(), of=of, part=part, **given)
-
-
-def default_cache() -> Path:
-    """``LAYERKIT_CACHE``, or the user's cache folder."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(os.environ.get("LAYERKIT_CACHE") or Path(base) / "layerkit")
+    return BenchOptions(device=device, cache=cache_folder(), of=of, part=part, **given)
 
 
 def _has_cuda() -> bool:

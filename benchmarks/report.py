@@ -12,11 +12,11 @@ from ..manifests.suites import Suite
 from ..toolkit.files import write_atomically
 from .measures import Measure, parse_measure
 from .options import BenchOptions
-from .report_html import render_html
-from .report_tables import render_csv, render_latex, render_markdown
+from .reports.html import render_html
+from .reports.samples import write_samples
+from .reports.tables import render_csv, render_latex, render_markdown
 from .results import breakdowns_of, results_of
 from .run import Outcome
-from .samples import write_samples
 
 SCHEMA = 1
 

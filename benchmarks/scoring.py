@@ -8,7 +8,9 @@ from numpy.typing import NDArray
 
 from ..toolkit.compose import over_u8
 from ..toolkit.decomposition import Decomposition
+from ..toolkit.metrics.clip import clip_scores
 from ..toolkit.metrics.layering import draw_jitter, jittered_recomposition
+from ..toolkit.metrics.perceptual import LEAST_SIDE
 from ..toolkit.metrics.pixels import psnr
 from ..toolkit.metrics.regions import crop_box, pasted, region_mask
 from .cases import Case
@@ -52,10 +54,20 @@ def score(measure: Measure, case: Case, made: Decomposition, networks: Networks)
         return math.nan
     if measure.row.compares == ("preds", "target"):
         return _of_pictures(measure, case, made, networks)
+    if measure.metric == "clip-image":
+        return _of_vectors(measure, case, made, networks)
     if measure.metric == "recomposition-psnr":
         return _recomposition(measure, case, made)
     arguments = _ARGUMENTS[measure.row.compares](case, made)
     return float(measure.definition.load()(*arguments))
+
+
+def _of_vectors(measure: Measure, case: Case, made: Decomposition, networks: Networks) -> float:
+    pair = picture_pair(measure, case, made)
+    if pair is None:
+        return math.nan
+    first, second = networks.clip(measure.definition.weights[0]).images(pair[:2])[:, None]
+    return float(clip_scores(first, second)[0])
 
 
 def _of_pictures(measure: Measure, case: Case, made: Decomposition, networks: Networks) -> float:
@@ -63,6 +75,8 @@ def _of_pictures(measure: Measure, case: Case, made: Decomposition, networks: Ne
     if pair is None:
         return math.nan
     preds, target, mask = pair
+    if measure.metric == "lpips" and min(target.shape[:2]) < LEAST_SIDE:
+        return math.nan  # smaller than anything that the network was trained on
     if measure.metric == "lpips":
         network = networks.lpips(measure.variant)
         return float(network(preds, target) if mask is None else network.in_mask(preds, target, mask))

@@ -1,4 +1,4 @@
-"""Files that are seen whole or not at all."""
+"""Files that are seen whole or not at all, and where what is costly is kept."""
 
 import os
 import uuid
@@ -26,3 +26,9 @@ def sync(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def cache_folder() -> Path:
+    """``LAYERKIT_CACHE``, or the user's cache folder."""
+    folder = os.environ.get("LAYERKIT_CACHE")
+    return Path(folder) if folder else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "layerkit"

@@ -11,8 +11,8 @@ import pytest
 from layerkit.benchmarks.measures import parse_measure
 from layerkit.benchmarks.options import BenchOptions
 from layerkit.benchmarks.report import report_of
+from layerkit.benchmarks.reports.samples import FILE, write_samples
 from layerkit.benchmarks.run import Outcome, run_model
-from layerkit.benchmarks.samples import FILE, write_samples
 from layerkit.benchmarks.store import Row, Seen, Store
 from layerkit.manifests.suites import SUITES, Suite
 

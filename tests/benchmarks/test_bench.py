@@ -15,7 +15,7 @@ from layerkit.benchmarks import run
 from layerkit.benchmarks.bench import bench
 from layerkit.benchmarks.options import BenchOptions
 from layerkit.benchmarks.report import Report
-from layerkit.benchmarks.samples import read_samples
+from layerkit.benchmarks.reports.samples import read_samples
 from layerkit.manifests import suites
 from layerkit.manifests.errors import MissingWeights, RunError, UsageError
 from layerkit.manifests.suites import SUITES

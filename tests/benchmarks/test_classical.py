@@ -4,8 +4,8 @@ import cv2
 import numpy as np
 import pytest
 
-from layerkit.benchmarks.classical import MeanFill
 from layerkit.benchmarks.decomposers import load
+from layerkit.benchmarks.models.classical import MeanFill
 from layerkit.manifests.errors import BadImage
 from layerkit.toolkit.compose import over_u8
 

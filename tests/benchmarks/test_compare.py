@@ -9,7 +9,7 @@ from scipy import stats
 
 from layerkit.benchmarks import compare_sets
 from layerkit.benchmarks.compare import Finding, compare
-from layerkit.benchmarks.compare_html import render_page
+from layerkit.benchmarks.reports.comparison import render_page
 from layerkit.benchmarks.store import Row
 from layerkit.manifests.errors import MissingWeights, UsageError
 from layerkit.manifests.suites import SUITES

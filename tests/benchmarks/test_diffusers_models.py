@@ -9,13 +9,13 @@ import cv2
 import numpy as np
 import pytest
 
-from layerkit.benchmarks import diffusers_folders, layerdiffuse, pipelines_diffusers
-from layerkit.benchmarks.attentive_eraser import RedirectedAttention, blurred_over
 from layerkit.benchmarks.decomposers import load
-from layerkit.benchmarks.layerdiffuse import add_offsets, diffusers_name
-from layerkit.benchmarks.pipelines_diffusers import PUBLISHED, PipelineRemover, Published
-from layerkit.benchmarks.qwen_layered import QwenLayered, matched
-from layerkit.benchmarks.resizing import resized, resized_mask
+from layerkit.benchmarks.models import diffusers_folders, layerdiffuse, pipelines_diffusers
+from layerkit.benchmarks.models.attentive_eraser import RedirectedAttention, blurred_over
+from layerkit.benchmarks.models.layerdiffuse import add_offsets, diffusers_name
+from layerkit.benchmarks.models.pipelines_diffusers import PUBLISHED, PipelineRemover, Published
+from layerkit.benchmarks.models.qwen_layered import QwenLayered, matched
+from layerkit.benchmarks.models.resizing import resized, resized_mask
 from layerkit.manifests.errors import BadImage, MissingWeights, UsageError
 from layerkit.manifests.weights import WEIGHTS
 

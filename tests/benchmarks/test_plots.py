@@ -5,7 +5,15 @@ from xml.etree import ElementTree
 
 import pytest
 
-from layerkit.benchmarks.plots import Bar, difference_plot, interval_plot, line_plot, nice_ticks, ranked_plot, tick_text
+from layerkit.benchmarks.reports.plots import (
+    Bar,
+    difference_plot,
+    interval_plot,
+    line_plot,
+    nice_ticks,
+    ranked_plot,
+    tick_text,
+)
 
 SVG = "{http://www.w3.org/2000/svg}"
 

@@ -15,8 +15,8 @@ import pytest
 
 from layerkit.benchmarks.cases import Dropped
 from layerkit.benchmarks.options import BenchOptions
-from layerkit.benchmarks.report_html import render_html
-from layerkit.benchmarks.report_page import SCRIPT, text_table
+from layerkit.benchmarks.reports.html import render_html
+from layerkit.benchmarks.reports.page import SCRIPT, text_table
 from layerkit.manifests.suites import SUITES
 
 HOSTILE = "\"><script>alert(1)</script><img src=x onerror='alert(2)'>&amp;"

@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 
 from layerkit.benchmarks.cases import Dropped
-from layerkit.benchmarks.report_tables import render_csv, render_latex, render_markdown
-from layerkit.benchmarks.report_view import Column, facts, views
+from layerkit.benchmarks.reports.tables import render_csv, render_latex, render_markdown
+from layerkit.benchmarks.reports.view import Column, facts, views
 from layerkit.manifests.suites import SUITES
 from layerkit.toolkit.metrics import METRICS
 

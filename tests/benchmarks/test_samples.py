@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from layerkit.benchmarks.samples import FILE, read_samples, write_samples
+from layerkit.benchmarks.reports.samples import FILE, read_samples, write_samples
 from layerkit.manifests.errors import UsageError
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from layerkit.benchmarks.measures import parse_measure
-from layerkit.benchmarks.strips import SIDE, ranking, strips
+from layerkit.benchmarks.reports.strips import SIDE, ranking, strips
 from layerkit.toolkit.images import decode
 
 

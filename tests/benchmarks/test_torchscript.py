@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from layerkit.benchmarks.decomposers import load
-from layerkit.benchmarks.torchscript import TorchScriptRemover
+from layerkit.benchmarks.models.torchscript import TorchScriptRemover
 from layerkit.manifests.errors import MissingWeights, RunError, UsageError
 from layerkit.manifests.weights import WEIGHTS
 

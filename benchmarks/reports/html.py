@@ -4,13 +4,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from typing import Any
 
-from .options import BenchOptions
+from ..options import BenchOptions
+from ..run import Outcome
+from .page import data_table, folded, page, picture, text_table
 from .plots import Bar, interval_plot, line_plot
-from .report_page import data_table, folded, page, picture, text_table
-from .report_tables import LEGEND, elsewhere_table, environment, interval_text
-from .report_view import Column, Published, SuiteView, as_printed, breakdown, facts, not_measured, notes_on, views
-from .run import Outcome
 from .strips import Strip, strips
+from .tables import LEGEND, elsewhere_table, environment, interval_text
+from .view import Column, Published, SuiteView, as_printed, breakdown, facts, not_measured, notes_on, views
 
 _WIDE_FACTS = ("Metrics", "SHA-256 of ids")
 

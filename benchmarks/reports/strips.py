@@ -8,16 +8,16 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ..manifests.errors import BadImage
-from ..toolkit.compose import over_u8
-from ..toolkit.images import encode_jpeg, read
-from .cases import Case, Dropped, cases
-from .measures import Measure
-from .options import BenchOptions
-from .report_view import Column, is_main
-from .results import values_of
-from .run import Outcome
-from .store import Store
+from ...manifests.errors import BadImage
+from ...toolkit.compose import over_u8
+from ...toolkit.images import encode_jpeg, read
+from ..cases import Case, Dropped, cases
+from ..measures import Measure
+from ..options import BenchOptions
+from ..results import values_of
+from ..run import Outcome
+from ..store import Store
+from .view import Column, is_main
 
 U8 = NDArray[np.uint8]
 

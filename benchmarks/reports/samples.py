@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ..manifests.errors import UsageError
-from ..toolkit.files import write_atomically
-from .results import values_of
-from .run import Outcome
+from ...manifests.errors import UsageError
+from ...toolkit.files import write_atomically
+from ..results import values_of
+from ..run import Outcome
 
 FILE = "samples.parquet"
 _TEXTS = ("suite", "protocol", "model", "id", "scene", "category", "metric", "variant", "region")

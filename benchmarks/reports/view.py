@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from ..toolkit.metrics import METRICS
-from .measures import PASTED, parse_measure
+from ...toolkit.metrics import METRICS
+from ..measures import PASTED, parse_measure
 
 Cells = dict[str, Any]  # a row of ``results`` or ``references``
 

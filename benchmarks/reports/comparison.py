@@ -3,9 +3,9 @@
 from collections.abc import Iterator, Sequence
 from html import escape
 
-from .compare import HEADS, Comparison, Finding, told
+from ..compare import HEADS, Comparison, Finding, told
+from .page import data_table, page
 from .plots import Bar, difference_plot, ranked_plot
-from .report_page import data_table, page
 
 
 def render_page(comparison: Comparison) -> str:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from .report_view import (
+from .view import (
     Breakdown,
     Cells,
     Column,

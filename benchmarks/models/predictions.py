@@ -11,10 +11,10 @@ from typing import Literal
 
 import numpy as np
 
-from ..manifests.errors import BadImage, RunError, UsageError
-from ..manifests.weights import revision_of
-from ..toolkit.decomposition import U8, Decomposition, Traits
-from ..toolkit.images import read
+from ...manifests.errors import BadImage, RunError, UsageError
+from ...manifests.weights import revision_of
+from ...toolkit.decomposition import U8, Decomposition, Traits
+from ...toolkit.images import read
 from .resizing import resized_rgba
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"})

@@ -11,9 +11,9 @@ from typing import Any
 import cv2
 import numpy as np
 
-from ..manifests.errors import RunError, UsageError
-from ..manifests.weights import revision_of
-from ..toolkit.decomposition import U8, Bool, Decomposition
+from ...manifests.errors import RunError, UsageError
+from ...manifests.weights import revision_of
+from ...toolkit.decomposition import U8, Bool, Decomposition
 
 _MULTIPLE = 8
 

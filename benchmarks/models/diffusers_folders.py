@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from ..manifests.errors import MissingWeights, UsageError
+from ...manifests.errors import MissingWeights, UsageError
 
 
 def load_pipeline(folder: Path, kind: str = "", device: str | None = None, **parts: Any) -> Any:
