@@ -36,7 +36,7 @@ from .filters import Drop, judge
 from .loaders import algorithm_name, cutout_generator, depth_model, inpainter, model_name, quality_judge, saliency_model
 from .recipe import Mix, Recipe
 
-_STEP = 7  # raised when a change here or in assets makes other pixels of the same input
+_STEP = 8  # raised when a change here or in assets makes other pixels of the same input
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -57,7 +57,7 @@ def smoothed(mask: Mask, factor: float) -> Mask:
     """A mask that was enlarged ``factor`` times by nearest, without the steps that this made of its outline."""
     if factor <= 1:
         return mask
-    soft = cv2.GaussianBlur(mask.astype(np.float32), (0, 0), factor / 2)
+    soft = cv2.GaussianBlur(mask.astype(np.float32), (0, 0), 0.75 * factor)
     return np.asarray(soft > 0.5, bool)
 
 

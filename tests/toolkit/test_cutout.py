@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from layerkit.manifests.sources import embedded
-from layerkit.toolkit.cutout import object_mask
+from layerkit.toolkit.cutout import object_mask, resize_mask, smoothed
 from layerkit.toolkit.images import read
 from layerkit.toolkit.matte import Box, border_share
 
@@ -98,3 +98,16 @@ def test_every_object_of_the_embedded_photographs_is_cut_out_with_a_sensible_are
             assert border_share(mask) < 0.3
             seen += 1
     assert seen > 8
+
+
+def test_an_enlarged_mask_loses_its_steps_and_keeps_its_area():
+    y, x = np.mgrid[:40, :40]
+    disc = np.hypot(y - 20, x - 20) < 14
+    large = resize_mask(disc, (160, 160))
+    smooth = smoothed(large, 4)
+    y, x = np.mgrid[:160, :160]
+    (top, left), radius = np.argwhere(large).mean(axis=0), np.sqrt(np.count_nonzero(large) / np.pi)
+    true = np.hypot(y - top, x - left) < radius
+    assert np.count_nonzero(smooth) == pytest.approx(np.count_nonzero(large), rel=0.01)
+    assert np.count_nonzero(smooth ^ true) < 0.8 * np.count_nonzero(large ^ true)
+    np.testing.assert_array_equal(smoothed(disc, 1), disc)
