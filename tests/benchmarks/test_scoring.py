@@ -231,3 +231,24 @@ def test_reasons_name_what_is_not_known():
     assert applies(parse_measure("clip-score"), **everything) == "the suite has no captions"
     assert applies(parse_measure("clip-score"), **everything, captions=True) == ""
     assert applies(parse_measure("iou"), foreground=True, true_foreground=False) == "the suite knows no true foreground"
+
+
+class MeanColours:
+    """A model of vectors that can be written out: a picture's mean colour."""
+
+    def images(self, pictures):
+        return np.array([picture.reshape(-1, 3).mean(axis=0) for picture in pictures])
+
+
+def test_clip_of_images_is_the_cosine_of_both_vectors(case: Case, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(Networks, "clip", lambda self, name: MeanColours())
+    made = Decomposition(background=noise(9, SIDE, SIDE, 3, high=90))
+    a, b = MeanColours().images([made.background, case.background])
+    expected = 100 * a @ b / np.linalg.norm(a) / np.linalg.norm(b)
+    assert score(parse_measure("clip-image"), case, made, Networks()) == pytest.approx(expected)
+
+
+def test_lpips_of_pictures_too_small_for_it_is_no_number(case: Case):
+    small = replace(case, image=case.image[:40], background=case.background[:40], mask=MASK[:40], foreground=None)
+    made = Decomposition(background=small.background)
+    assert math.isnan(score(parse_measure("lpips:alex"), small, made, Networks()))
