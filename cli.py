@@ -246,6 +246,81 @@ def train(
 
 
 @app.command()
+def bench(
+    model: Annotated[list[str], typer.Option(help="A model: layerkit ls models; predictions:DIR; python:MODULE:NAME.")],
+    suite: Annotated[list[str], typer.Option(help="A suite: layerkit ls suites; triplets:DIR.")],
+    out: Annotated[Path | None, typer.Option(help="The report's folder; an unfinished run in it is taken up.")] = None,
+    root: Annotated[list[str] | None, typer.Option(metavar="NAME=DIR", help="Where a data set lies.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Cases of each suite.")] = None,
+    seed: Annotated[int, typer.Option(help="Of the models' randomness.")] = 0,
+    workers: Annotated[int, typer.Option(min=1, help="Processes; more than one for models on the CPU.")] = 1,
+    device: Annotated[str | None, typer.Option(help="cpu or cuda; default: cuda where there is one.")] = None,
+    weights: Annotated[Path | None, typer.Option(help="Folder of pre-trained weights, beside the hub cache.")] = None,
+    prompt: Annotated[str, typer.Option(help="For models that take one.")] = "",
+    on_missing: Annotated[str, typer.Option(help="A case that predictions:DIR lacks: error or skip.")] = "error",
+    resize: Annotated[bool, typer.Option("--resize", help="Let predictions of another size in.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="A metric without its weights is an error.")] = False,
+    form: Annotated[str, typer.Option("--format", help="What is printed: text, markdown, latex or csv.")] = "text",
+    as_json: Json = False,
+) -> None:
+    """Score models on suites; report.json, .md, .html, .tex, .csv and samples.parquet come into the folder."""
+    if out is None:
+        raise UsageError("--out: expected the folder for the report, got nothing; add --out DIR")
+    files = {"text": "", "markdown": "report.md", "latex": "report.tex", "csv": "report.csv"}
+    if form not in files:
+        raise UsageError(f"--format: expected one of {', '.join(files)}, got {form!r}")
+    from .benchmarks.bench import bench as run
+    from .benchmarks.options import options_of
+    from .pipelines.options import Progress
+
+    options = options_of(
+        out=out,
+        roots=_folders("--root", root or []),
+        limit=limit,
+        seed=seed,
+        workers=workers,
+        device=device,
+        weights=weights,
+        prompt=prompt,
+        on_missing=on_missing,
+        resize=resize,
+    )
+    with _progress() as report:
+        result = run(
+            model,
+            suite,
+            options,
+            lambda what, done, total: report(Progress(stage=what, done=done, total=total, kept=done)),
+            strict=strict,
+        )
+    if result is None:  # another process of accelerate's writes the report
+        return
+    if as_json:
+        print(json.dumps(asdict(result), indent=1))
+    else:
+        print((out / files[form]).read_text(encoding="utf-8") if files[form] else result.describe(str(out)))
+
+
+@app.command()
+def compare(
+    first: Annotated[str, typer.Argument(metavar="REPORT", help="A report's folder, or FOLDER:MODEL.")],
+    second: Annotated[str, typer.Argument(metavar="REPORT", help="Another.")],
+    html: Annotated[Path | None, typer.Option(help="Write the differences as a page.")] = None,
+    weights: Annotated[Path | None, typer.Option(help="Folder of pre-trained weights that the reports used.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Paired tests of two models on the samples that both have seen."""
+    from .benchmarks.compare import compare as test
+    from .benchmarks.reports.comparison import render_page
+    from .toolkit.files import cache_folder
+
+    result = test(first, second, cache=cache_folder(), weights=weights)
+    if html:
+        html.write_text(render_page(result), encoding="utf-8")
+    print(json.dumps(asdict(result), indent=1) if as_json else result.describe())
+
+
+@app.command()
 def fetch(
     name: Annotated[str, typer.Argument(help="openimages, mulan, rorem, rord, desobav2, places2 or misato.")],
     to: Annotated[Path | None, typer.Option(help="The folder to download into; run again to go on.")] = None,
@@ -282,18 +357,26 @@ def fetch(
 
 @app.command("ls")
 def list_table(
-    table: Annotated[str, typer.Argument(help="recipes, sources or weights.")], as_json: Json = False
+    table: Annotated[str, typer.Argument(help="recipes, sources, suites, models, metrics or weights.")],
+    as_json: Json = False,
 ) -> None:
     """List what there is."""
     from .manifests.listing import TABLES
 
-    if table not in TABLES:
-        raise UsageError(f"ls: expected one of {', '.join(TABLES)}, got {table!r}")
-    rows = TABLES[table]()
+    tables = (*TABLES, "models", "metrics")
+    if table not in tables:
+        raise UsageError(f"ls: expected one of {', '.join(tables)}, got {table!r}")
+    rows = TABLES[table]() if table in TABLES else _benchmark_rows(table)
     if as_json:
         print(json.dumps(rows, indent=1))
     else:
         _print_table(rows)
+
+
+def _benchmark_rows(table: str) -> list[dict[str, str]]:
+    from .benchmarks import listing
+
+    return listing.TABLES[table]()
 
 
 def _print_table(rows: list[dict[str, str]]) -> None:
@@ -304,10 +387,10 @@ def _print_table(rows: list[dict[str, str]]) -> None:
 
 def _place(out: str) -> dict[str, Any]:
     """``out`` and ``store`` of :class:`.pipelines.options.BuildOptions`."""
-    from .pipelines.cache import default_folder
     from .pipelines.object_store import is_url, stage_of
+    from .toolkit.files import cache_folder
 
-    return {"out": stage_of(out, default_folder()), "store": out} if is_url(out) else {"out": Path(out), "store": ""}
+    return {"out": stage_of(out, cache_folder()), "store": out} if is_url(out) else {"out": Path(out), "store": ""}
 
 
 def _roots(pairs: list[str]) -> dict[str, Path]:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from .recipes import load_table, shipped
 from .sources import SOURCES
+from .suites import SUITES
 from .weights import WEIGHTS
 
 
@@ -39,8 +40,25 @@ def weight_rows() -> list[dict[str, str]]:
     ]
 
 
+def suite_rows() -> list[dict[str, str]]:
+    """The suites, frozen and versioned."""
+    return [
+        {
+            "name": suite.name,
+            "protocol": suite.protocol,
+            "n": str(suite.n or "all"),
+            "px": str(suite.size or "native"),
+            "mask": f"{suite.mask}, dilated {suite.dilate} px" if suite.dilate else suite.mask,
+            "main": suite.main,
+            "about": suite.about,
+        }
+        for suite in SUITES.values()
+    ]
+
+
 TABLES: dict[str, Callable[[], list[dict[str, str]]]] = {
     "recipes": recipe_rows,
     "sources": source_rows,
+    "suites": suite_rows,
     "weights": weight_rows,
 }

@@ -1,7 +1,8 @@
 """The one table of pre-trained weights that a stage may ask for, and where they lie on this machine.
 
 Nothing is downloaded here. Weights are looked for under ``--weights`` and in the hub cache; when they are in neither,
-the error names both places and the command that gets them. Only formats that run no code are listed: safetensors, ONNX.
+the error names both places and the command that gets them. Only formats that run no Python code are listed:
+safetensors, ONNX, TorchScript with its sha256, and state dicts that ``torch.load(weights_only=True)`` reads.
 """
 
 import hashlib
@@ -23,8 +24,11 @@ class Weights:
         revision: branch, tag or commit on the hub; the release of a plain file.
         licence: of the weights, as their card states it.
         size_mb: size of the files that are read, in units of 10⁶ bytes, rounded.
-        kind: ``onnx`` (one file), ``safetensors`` (a folder of the named files) or ``diffusers`` (a pipeline folder).
-        files: what must be there, relative to the repository; for ``onnx`` the one file.
+        kind: ``onnx``, ``torchscript`` or ``state-dict`` (one file); ``safetensors`` or ``transformers`` (a folder of
+            the named files); ``diffusers`` or ``clip`` (a folder whose weights are named differently in each).
+        files: what must be there, relative to the repository; the one file of single-file weights.
+        url: where a plain file is had from.
+        sha256: of a plain file, or its first digits as far as they are published; checked when it is located.
 
     """
 
@@ -35,21 +39,35 @@ class Weights:
     size_mb: int
     kind: str
     files: tuple[str, ...]
+    url: str = ""
+    sha256: str = ""
 
     @property
     def single_file(self) -> bool:
         """Whether the weights are one file rather than a folder."""
-        return self.kind == "onnx"
+        return self.kind in ("onnx", "torchscript", "state-dict")
 
     def how_to_get(self) -> str:
         """Name the command, or the place to put the file, that makes these weights available."""
+        if self.url:
+            return f"run: curl -L --create-dirs -o DIR/{self.files[0]} {self.url} and give --weights DIR"
         if not self.repo:
             return f"get {self.files[0]} ({self.revision}), put it at DIR/{self.files[0]} and give --weights DIR"
-        wanted = () if self.kind == "diffusers" else self.files
+        wanted = () if self.kind in ("diffusers", "clip") else self.files
         return f"run: {' '.join(['hf download', self.repo, *wanted])} --revision {self.revision}"
 
 
 _PIPELINE = ("model_index.json",)
+_CLIP = ("config.json", "vocab.json", "merges.txt")
+_TORCHVISION = "https://download.pytorch.org/models/"
+_GOOGLE = "Apache-2.0 (Google's Inception of 2015)"
+_IMAGENET = "BSD-3-Clause (torchvision, trained on ImageNet)"
+
+
+def _torchvision(name: str, file: str, size_mb: int, sha256: str) -> Weights:
+    url = _TORCHVISION + file
+    return Weights(name, "", "torchvision IMAGENET1K_V1", _IMAGENET, size_mb, "state-dict", (file,), url, sha256)
+
 
 WEIGHTS: dict[str, Weights] = {
     # The authors' repository needs its own Python code to load; this ONNX export of the same weights does not.
@@ -113,6 +131,99 @@ WEIGHTS: dict[str, Weights] = {
             "ld_diffusers_sdxl_vae_transparent_decoder.safetensors",
         ),
     ),
+    # One TensorFlow network twice: NVIDIA's TorchScript, which clean-fid reads, and the state dict that pytorch-fid,
+    # torch-fidelity (as weights-inception-2015-12-05-6726825d.pth) and torchmetrics read.
+    "inception-torchscript": Weights(
+        "inception-torchscript",
+        "",
+        "2015-12-05",
+        _GOOGLE,
+        96,
+        "torchscript",
+        ("inception-2015-12-05.pt",),
+        "https://nvlabs-fi-cdn.nvidia.com/stylegan2-ada-pytorch/pretrained/metrics/inception-2015-12-05.pt",
+        "f58cb9b6ec323ed63459aa4fb441fe750cfe39fafad6da5cb504a16f19e958f4",
+    ),
+    "inception-fid": Weights(
+        "inception-fid",
+        "",
+        "2015-12-05",
+        _GOOGLE,
+        96,
+        "state-dict",
+        ("pt_inception-2015-12-05-6726825d.pth",),
+        "https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/pt_inception-2015-12-05-6726825d.pth",
+        "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2",
+    ),
+    # Another network than FID's: ASUKA's published FID, U-IDS and P-IDS are made with it.
+    "inception-imagenet": _torchvision("inception-imagenet", "inception_v3_google-0cc3c7bd.pth", 109, "0cc3c7bd"),
+    # The trunks of LPIPS; its linear heads come with the lpips package.
+    "alexnet": _torchvision("alexnet", "alexnet-owt-7be5be79.pth", 244, "7be5be79"),
+    "vgg16": _torchvision(
+        "vgg16", "vgg16-397923af.pth", 553, "397923af8e79cdbb6a7127f12361acd7a2f83e06b05044ddf496e83de57a5bf0"
+    ),
+    "squeezenet": _torchvision("squeezenet", "squeezenet1_1-b8a52dc0.pth", 5, "b8a52dc0"),
+    "clip-vit-b-32": Weights("clip-vit-b-32", "openai/clip-vit-base-patch32", "main", "MIT", 605, "clip", _CLIP),
+    "clip-vit-l-14": Weights("clip-vit-l-14", "openai/clip-vit-large-patch14", "main", "MIT", 1711, "clip", _CLIP),
+    "clip-vit-bigg-14": Weights(
+        "clip-vit-bigg-14", "laion/CLIP-ViT-bigG-14-laion2B-39B-b160k", "main", "MIT", 10160, "clip", _CLIP
+    ),
+    # What ``layerkit bench`` runs.
+    "sdxl-base": Weights(
+        "sdxl-base", "stabilityai/stable-diffusion-xl-base-1.0", "main", "openrail++", 13900, "diffusers", _PIPELINE
+    ),
+    "sd15": Weights(
+        "sd15",
+        "stable-diffusion-v1-5/stable-diffusion-v1-5",
+        "main",
+        "creativeml-openrail-m",
+        5500,
+        "diffusers",
+        _PIPELINE,
+    ),
+    "controlnet-inpaint": Weights(
+        "controlnet-inpaint",
+        "lllyasviel/control_v11p_sd15_inpaint",
+        "main",
+        "openrail",
+        723,
+        "safetensors",
+        ("config.json", "diffusion_pytorch_model.fp16.safetensors"),
+    ),
+    # The authors' JunhaoZhuang/PowerPaint-v1, put together with its base as one pipeline by IOPaint's author.
+    "powerpaint": Weights(
+        "powerpaint",
+        "Sanster/PowerPaint-V1-stable-diffusion-inpainting",
+        "main",
+        "MIT (on creativeml-openrail-m)",
+        5500,
+        "diffusers",
+        _PIPELINE,
+    ),
+    "rorem": Weights("rorem", "LetsThink/RORem", "main", "Apache-2.0 (on openrail++)", 6500, "diffusers", _PIPELINE),
+    "qwen-image-layered": Weights(
+        "qwen-image-layered", "Qwen/Qwen-Image-Layered", "main", "Apache-2.0", 57700, "diffusers", _PIPELINE
+    ),
+    "layerdiffuse-xl": Weights(
+        "layerdiffuse-xl",
+        "LayerDiffusion/layerdiffusion-v1",
+        "main",
+        "creativeml-openrail-m",
+        4530,
+        "safetensors",
+        ("layer_xl_bgble2fg.safetensors", "layer_xl_fgble2bg.safetensors", "vae_transparent_decoder.safetensors"),
+    ),
+    "lama": Weights(
+        "lama",
+        "",
+        "big-lama, by IOPaint's author",
+        "Apache-2.0",
+        206,
+        "torchscript",
+        ("big-lama.pt",),
+        "https://github.com/Sanster/models/releases/download/add_big_lama/big-lama.pt",
+        "344c77bbcb158f17dd143070d1e789f38a66c04202311ae3a258ef66667a9ea9",
+    ),
 }
 
 
@@ -134,13 +245,20 @@ def hub_snapshot(repo: str, revision: str = "main") -> Path | None:
     return snapshot if snapshot.is_dir() else None
 
 
+def torch_hub_checkpoints() -> Path:
+    """Find the folder of ``torch.hub``'s downloads as it does: ``TORCH_HOME``, then the default."""
+    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(os.environ.get("TORCH_HOME") or Path(base) / "torch").expanduser() / "hub" / "checkpoints"
+
+
 def locate(name: str, weights_dir: Path | None = None) -> Path:
     """Find where the weights called ``name`` lie: the file for single-file weights, else the folder.
 
-    ``weights_dir`` is looked into first (``DIR/NAME`` as file or folder, ``DIR/FILE``), then the hub cache.
+    ``weights_dir`` is looked into first (``DIR/NAME`` as file or folder, ``DIR/FILE``), then the hub cache, or for a
+    plain file with a URL the folder in which ``torch.hub`` keeps its downloads.
 
     Raises:
-        UsageError: no row of ``WEIGHTS`` has this name.
+        UsageError: no row of ``WEIGHTS`` has this name, or the file's sha256 is another than the row's.
         MissingWeights: they are in neither place, or not completely; says what, where, and the command that gets them.
 
     """
@@ -150,7 +268,7 @@ def locate(name: str, weights_dir: Path | None = None) -> Path:
     looked = list(_places(weights, weights_dir))
     for place in looked:
         if found := _held(weights, place):
-            return found
+            return _checked(weights, found)
     raise MissingWeights(
         f"weights {name!r} ({weights.size_mb} MB, {weights.licence}) are not in {_listed(weights, looked)}; "
         f"{weights.how_to_get()}"
@@ -168,11 +286,24 @@ def revision_of(path: Path) -> str:
     files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file() and not _hidden(p, path))
     digest = hashlib.sha256()
     for file in files:
-        with file.open("rb") as stream:
-            content = hashlib.file_digest(stream, "sha256").hexdigest()
+        content = _sha256(file)
         label = "" if path.is_file() else file.relative_to(path).as_posix()
         digest.update(f"{label}\0{content}\n".encode())
     return f"sha256:{digest.hexdigest()[:16]}"
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _checked(weights: Weights, path: Path) -> Path:
+    if weights.sha256 and not (got := _sha256(path)).startswith(weights.sha256):
+        raise UsageError(
+            f"weights {weights.name!r}: expected sha256 {weights.sha256}, got {got} ({path}); "
+            f"remove the file, then {weights.how_to_get()}"
+        )
+    return path
 
 
 def _hidden(file: Path, root: Path) -> bool:
@@ -184,7 +315,11 @@ def _places(weights: Weights, weights_dir: Path | None) -> Iterator[Path]:
     if weights_dir is not None:
         yield weights_dir / weights.name
         if weights.single_file:
-            yield weights_dir / f"{weights.name}.onnx"
+            yield weights_dir / f"{weights.name}{Path(weights.files[0]).suffix}"
+    if weights.url:
+        if weights_dir is not None:
+            yield weights_dir / weights.files[0]
+        yield torch_hub_checkpoints() / weights.files[0]
     if weights.repo and (snapshot := hub_snapshot(weights.repo, weights.revision)):
         yield snapshot
 

@@ -6,7 +6,6 @@ anew.
 
 import hashlib
 import json
-import os
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,14 +15,6 @@ from ..manifests.errors import ShardError
 from ..toolkit.shards import TarWriter, read_members
 
 _DIGEST = "sha256"  # the last member of a bundle
-
-
-def default_folder() -> Path:
-    """``LAYERKIT_CACHE``, or the user's cache folder."""
-    folder = os.environ.get("LAYERKIT_CACHE")
-    if folder:
-        return Path(folder)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "layerkit"
 
 
 def bundle_key(input_sha256: str, step: str, parameters: Mapping[str, Any]) -> str:

@@ -11,10 +11,10 @@ import numpy as np
 
 from ..manifests.errors import UsageError
 from ..manifests.record import NOT_MEASURED
+from ..toolkit.files import cache_folder
 from ..toolkit.images import encode_png
 from ..toolkit.judges import HEURISTICS, Role, role_of
 from ..toolkit.shards import decode_layers, decode_record
-from .cache import default_folder
 from .labels import KINDS, Label, evidence, read_labels, samples_of, tars_of, write_labels
 
 ADDRESS = "127.0.0.1"
@@ -109,7 +109,7 @@ def label_dataset(build: Path, role: str, limit: int = 500, before: Sequence[Lab
     known = role_of(role)
     if limit < 1:
         raise UsageError(f"--limit: expected 1 or more samples, got {limit}")
-    media = default_folder() / "media" / hashlib.sha256(str(build.resolve()).encode()).hexdigest()[:16]
+    media = cache_folder() / "media" / hashlib.sha256(str(build.resolve()).encode()).hexdigest()[:16]
     media.mkdir(parents=True, exist_ok=True)
     said = {one.key: one for one in before if one.role == known}
     chosen = _evenly(list(tars_of(build)), limit)

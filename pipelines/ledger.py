@@ -16,6 +16,7 @@ from typing import Any
 
 from ..manifests import schema
 from ..manifests.errors import RunError, UsageError
+from ..toolkit.files import sync, write_atomically
 
 COMMITS = "commit"
 ROWS = "rows"
@@ -213,26 +214,3 @@ class BuildFolder:
                     "(or --part I/N, the same N everywhere, to share the work)"
                 ) from error
             yield
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write a file so that it is seen whole or not at all, and survives a power cut."""
-    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    try:
-        with partial.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
-    sync(path.parent)
-
-
-def sync(path: Path) -> None:
-    """Bring a closed file, or the names in a folder, to the disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..manifests.errors import UsageError
-from .cache import default_folder
+from ..toolkit.files import cache_folder
 from .launch import LAUNCHERS
 from .plan import Part
 
@@ -37,7 +37,7 @@ class BuildOptions:
     address: str = ""
     part: Part = field(default_factory=Part)
     overwrite: bool = False
-    cache: Path = field(default_factory=default_folder)
+    cache: Path = field(default_factory=cache_folder)
     weights: Path | None = None
     excludes: dict[str, Path] = field(default_factory=dict)
     recipe_file: Path | None = None

@@ -111,7 +111,25 @@ def test_a_rebuild_from_the_lock_says_that_the_shards_are_equal(layerkit, tmp_pa
         (("fetch", "imagenet", "--to", "x"), "fetch: expected one of openimages"),
         (("fetch", "rord"), "--to: expected the folder to download into"),
         (("fetch", "openimages", "--to", "x", "--split", "val"), "--split: expected one of train, validation, test"),
-        (("ls", "models"), "ls: expected one of recipes, sources, weights, got 'models'"),
+        (("ls", "model"), "metrics, got 'model'"),
+        (("bench", "--model", "identity", "--suite", "demo"), "--out: expected the folder for the report"),
+        (("bench", "--model", "lamma", "--suite", "demo", "--out", "x"), "expected a model (identity, mean-fill"),
+        (("bench", "--model", "brushnet", "--suite", "demo", "--out", "x"), "brushnet is not available"),
+        (
+            ("bench", "--model", "identity", "--suite", "demos", "--out", "x"),
+            "--suite: expected one of demo, rord-tight",
+        ),
+        (("bench", "--model", "identity", "--suite", "rord", "--out", "x"), "add --root rord=DIR"),
+        (("bench", "--model", "identity", "--suite", "triplets:none", "--out", "x"), "expected a folder with build"),
+        (
+            ("bench", "--model", "identity", "--suite", "demo", "--out", "x", "--on-missing", "no"),
+            "--on-missing: expected error or skip, got 'no'",
+        ),
+        (
+            ("bench", "--model", "identity", "--suite", "demo", "--out", "x", "--root", "rord"),
+            "--root: expected NAME=DIR",
+        ),
+        (("compare", "none", "none"), "none"),
     ],
 )
 def test_wrong_usage_is_one_line_on_standard_error_and_exit_2(layerkit, monkeypatch, tmp_path, arguments, said):
@@ -156,13 +174,59 @@ def test_debug_shows_the_traceback(layerkit):
         layerkit("--debug", "ls", "nothing")
 
 
-@pytest.mark.parametrize("table", ["recipes", "sources", "weights"])
+@pytest.mark.parametrize("table", ["recipes", "sources", "weights", "suites", "models", "metrics"])
 def test_ls_prints_a_table_or_json(layerkit, table):
     status, printed, _ = layerkit("ls", table)
     rows = json.loads(layerkit("ls", table, "--json")[1])
     assert status == 0
     assert all(row["name"] in printed for row in rows)
     assert len(printed.splitlines()) == len(rows) + 1
+
+
+def test_bench_and_compare(layerkit, tmp_path):
+    out = tmp_path / "report"
+    models = ("--model", "identity", "--model", "telea")
+    bench = ("bench", *models, "--suite", "demo", "--limit", 4, "--device", "cpu", "--out", out)
+    status, printed, progress = layerkit(*bench)
+    assert status == 0
+    assert "demo  telea  psnr:area@whole" in printed
+    assert f"report    {out}/report.html" in printed
+    assert "demo identity" in progress
+    assert all((out / f"report.{form}").stat().st_size for form in ("json", "md", "html", "tex", "csv"))
+    status, printed, _ = layerkit(*bench, "--json")
+    assert (status, json.loads(printed)) == (0, json.loads((out / "report.json").read_bytes()))
+    page = tmp_path / "page.html"
+    status, printed, _ = layerkit("compare", f"{out}:identity", f"{out}:telea", "--html", page)
+    assert status == 0
+    assert "second" in printed
+    assert "</html>" in page.read_text()
+    findings = json.loads(layerkit("compare", f"{out}:identity", f"{out}:telea", "--json")[1])["findings"]
+    assert {row["n"] for row in findings if row["metric"] == "ssim"} == {4}
+
+
+def test_missing_weights_are_told_and_an_error_with_strict(layerkit, monkeypatch, tmp_path):
+    for name in ("HF_HUB_CACHE", "TORCH_HOME"):
+        monkeypatch.setenv(name, str(tmp_path / "none"))
+    bench = (
+        "bench",
+        "--model",
+        "identity",
+        "--suite",
+        "demo",
+        "--limit",
+        1,
+        "--device",
+        "cpu",
+        "--out",
+        tmp_path / "x",
+    )
+    status, printed, _ = layerkit(*bench)
+    assert status == 0
+    assert "skipped" in printed
+    status, _, complaint = layerkit(*bench, "--strict")
+    assert status == 2
+    assert "layerkit: --strict: identity on demo, lpips:alex@whole" in complaint
+    assert "run: " in complaint
 
 
 def test_the_slice_of_a_slurm_array_is_read_from_the_environment(layerkit, monkeypatch, tmp_path):

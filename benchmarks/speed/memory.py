@@ -18,7 +18,7 @@ from pathlib import Path
 import psutil
 from paste import prepare_embedded
 
-from layerkit.pipelines.cache import default_folder
+from layerkit.toolkit.files import cache_folder
 
 from inputs import RECIPE, make_backgrounds, make_cutouts  # isort: skip  (a sibling script, not a package)
 
@@ -84,7 +84,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
-    make_cutouts(arguments.out / "rgba", *prepare_embedded(default_folder(), arguments.out))
+    make_cutouts(arguments.out / "rgba", *prepare_embedded(cache_folder(), arguments.out))
     make_backgrounds(arguments.out / "photos")
     for count in arguments.count:
         print(json.dumps(measure(count, arguments.out, arguments.workers)), flush=True)

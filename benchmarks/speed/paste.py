@@ -129,9 +129,9 @@ def measure(size: int, count: int, rounds: int) -> dict[str, float]:
     """Median triplets a second of each builder over ``rounds``, in turn."""
     with tempfile.TemporaryDirectory() as name:
         scratch = Path(name)
-        from layerkit.pipelines.cache import default_folder
+        from layerkit.toolkit.files import cache_folder
 
-        cutouts = make_cutouts(scratch / "rgba", *prepare_embedded(default_folder(), scratch))
+        cutouts = make_cutouts(scratch / "rgba", *prepare_embedded(cache_folder(), scratch))
         backgrounds = make_backgrounds(scratch / "photos")
         roots = {"rgba": scratch / "rgba", "photos": scratch / "photos"}
         runs: dict[str, Callable[[int], float]] = {

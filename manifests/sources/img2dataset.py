@@ -12,7 +12,6 @@ are further from one than rounding explains is not used.
 
 import json
 import re
-import tarfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -21,7 +20,7 @@ from ..entry import Entry
 from ..errors import UsageError
 from ..licences import LICENCES
 from .foreign import licence_of
-from .tars import Header
+from .tars import members
 
 _PICTURES = ("jpg", "png", "webp")
 _TEXTS = ("json", "txt")
@@ -79,10 +78,10 @@ def _folder_entries(folder: Path) -> Iterator[Entry]:
 
 
 def _tar_entries(path: Path) -> Iterator[Entry]:
-    members, fault = _members(path)
+    listed, fault = members(path)
     rows: dict[str, _Row] = {}
     with path.open("rb") as file:
-        for name, span in members:
+        for name, span in listed:
             key, _, ending = name.rpartition("/")[2].partition(".")
             text = _text(file, *span) if ending.lower() in _TEXTS else b""
             rows.setdefault(key, {})[ending.lower()] = _Part(path, span, text)
@@ -92,26 +91,6 @@ def _tar_entries(path: Path) -> Iterator[Entry]:
     if fault:
         drop = f"truncated_shard: {path.name} {fault}; {len(rows)} rows are whole"
         yield Entry(source="img2dataset", id=path.name, path=path, drop=drop)
-
-
-def _members(path: Path) -> tuple[list[tuple[str, tuple[int, int]]], str]:
-    """Name and span of the complete files of a tar, and what is wrong with the tar, if anything is."""
-    size = path.stat().st_size
-    found: list[tuple[str, tuple[int, int]]] = []
-    try:
-        with tarfile.open(path, "r:", tarinfo=Header) as tar:
-            for member in tar:
-                end = member.offset_data + member.size
-                if end > size:
-                    return found, f"ends after {size} bytes, within {member.name}"
-                if member.isreg() and not member.issparse():
-                    found.append((member.name, (member.offset_data, member.size)))
-            tar.fileobj.seek(tar.offset)
-            if tar.fileobj.read(tarfile.BLOCKSIZE) != tarfile.NUL * tarfile.BLOCKSIZE:
-                return found, f"has no end mark at byte {tar.offset}"
-    except tarfile.TarError as error:
-        return found, f"cannot be read further: {error}"
-    return found, ""
 
 
 def _entries(rows: Mapping[str, _Row]) -> Iterator[Entry]:

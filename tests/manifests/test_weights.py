@@ -1,6 +1,7 @@
 """The weights table: where weights are looked for, what is recorded of them, and what the errors say."""
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 def cache(tmp_path, monkeypatch):
     """An empty hub cache."""
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "hub" / "torch"))
     return tmp_path / "hub"
 
 
@@ -103,6 +105,9 @@ def test_missing_weights_say_what_where_and_how(cache, tmp_path, name):
         assert f"hf download {row.repo}" in text
         assert f"--revision {row.revision}" in text
         assert str(cache) in text
+    elif row.url:
+        assert f"curl -L --create-dirs -o DIR/{row.files[0]} {row.url} and give --weights DIR" in text
+        assert str(cache / "torch" / "hub" / "checkpoints" / row.files[0]) in text
     else:
         assert "put it at DIR/u2net.onnx and give --weights DIR" in text
 
@@ -117,6 +122,29 @@ def test_named_files_must_all_be_there_and_are_all_asked_for(cache, tmp_path):
             locate("layerdiffuse-sdxl", tmp_path)
         (folder / file).touch()
     assert locate("layerdiffuse-sdxl", tmp_path) == folder
+
+
+@pytest.mark.parametrize("place", ["given/alexnet-owt-7be5be79.pth", "given/alexnet.pth", "given/alexnet", "hub"])
+def test_a_plain_file_is_checked_wherever_it_is_found(cache, tmp_path, monkeypatch, place):
+    row = WEIGHTS["alexnet"]
+    file = cache / "torch" / "hub" / "checkpoints" / row.files[0] if place == "hub" else tmp_path / place
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(b"another network")
+    with pytest.raises(UsageError, match=r"expected sha256 7be5be79, got .*remove the file, then run: curl"):
+        locate("alexnet", tmp_path / "given")
+    digest = hashlib.sha256(b"another network").hexdigest()
+    monkeypatch.setitem(WEIGHTS, "alexnet", replace(row, sha256=digest[:8]))
+    assert locate("alexnet", tmp_path / "given") == file
+
+
+def test_plain_files_are_named_as_torch_hub_names_them():
+    import torch.hub
+
+    for row in WEIGHTS.values():
+        if row.url:
+            assert row.url.endswith(f"/{row.files[0]}")
+        if row.kind == "state-dict":
+            assert row.sha256.startswith(torch.hub.HASH_REGEX.search(row.files[0])[1])
 
 
 def test_missing_plain_file_without_a_folder_and_unknown_name(cache):

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from layerkit.pipelines.cache import Cache, bundle_key, default_folder
+from layerkit.pipelines.cache import Cache, bundle_key
+from layerkit.toolkit.files import cache_folder
 
 BUNDLE = {"a.png": bytes(range(256)) * 40, "empty": b"", "json": b"{}"}
 KEY = bundle_key("0" * 64, "step", {})
@@ -55,10 +56,10 @@ def test_a_key_depends_on_everything_and_not_on_the_order():
 
 def test_the_default_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     monkeypatch.setenv("LAYERKIT_CACHE", str(tmp_path / "own"))
-    assert default_folder() == tmp_path / "own"
+    assert cache_folder() == tmp_path / "own"
     monkeypatch.delenv("LAYERKIT_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert default_folder() == tmp_path / "layerkit"
+    assert cache_folder() == tmp_path / "layerkit"
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    assert default_folder() == tmp_path / "home/.cache/layerkit"
+    assert cache_folder() == tmp_path / "home/.cache/layerkit"

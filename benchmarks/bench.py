@@ -1,0 +1,55 @@
+"""``layerkit bench``: run every model on every suite, and write the report in all its forms."""
+
+from collections.abc import Sequence
+
+from ..manifests import suites
+from ..manifests.errors import MissingWeights, UsageError
+from .networks import Networks
+from .options import BenchOptions
+from .report import Report, report_of, write_report
+from .run import Outcome, Tell, run_model
+
+
+def bench(
+    models: Sequence[str], wanted: Sequence[str], options: BenchOptions, tell: Tell, *, strict: bool
+) -> Report | None:
+    """Score models on suites.
+
+    Args:
+        models: names as ``--model`` takes them.
+        wanted: names of suites, of groups of them, or ``triplets:DIR``.
+        options: where and how.
+        tell: called as cases are done.
+        strict: a metric that is skipped for missing weights is an error.
+
+    Returns:
+        The report; None in a process that ``accelerate launch`` started beside the one that writes it.
+
+    Raises:
+        UsageError: no such model or suite, or data that cannot be read.
+        MissingWeights: with ``strict``.
+    """
+    if options.out.exists() and not options.out.is_dir():
+        raise UsageError(f"--out: expected a folder, got the file {options.out}")
+    chosen = suites.resolve(wanted)
+    if len({suite.name for suite in chosen}) < len(chosen):
+        names = ", ".join(suite.name for suite in chosen)
+        raise UsageError(
+            f"--suite: expected suites of different names, got {names}; score them into reports of their own"
+        )
+    networks = Networks(options.weights, options.device)
+    outcomes = [run_model(name, suite, options, tell, networks) for suite in chosen for name in dict.fromkeys(models)]
+    if options.part:
+        return None
+    if strict:
+        _require_all(outcomes)
+    report = report_of(outcomes, options)
+    write_report(report, outcomes, options)
+    return report
+
+
+def _require_all(outcomes: Sequence[Outcome]) -> None:
+    for outcome in outcomes:
+        for metric, why in outcome.skipped.items():
+            if metric == "*" or "weights" in why:
+                raise MissingWeights(f"--strict: {outcome.model} on {outcome.suite.name}, {metric}: {why}")

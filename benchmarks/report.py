@@ -1,0 +1,129 @@
+"""The report: what ``report.json`` holds, and every form that it is written in."""
+
+import json
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version
+from typing import Any
+
+from ..manifests.references import rows_for
+from ..manifests.suites import Suite
+from ..toolkit.files import write_atomically
+from .measures import Measure, parse_measure
+from .options import BenchOptions
+from .reports.html import render_html
+from .reports.samples import write_samples
+from .reports.tables import render_csv, render_latex, render_markdown
+from .results import breakdowns_of, results_of
+from .run import Outcome
+
+SCHEMA = 1
+
+_LIBRARIES = ("numpy", "opencv-python-headless", "torch", "diffusers", "lpips", "clean-fid", "scipy", "pillow")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """What ``report.json`` holds; see the design's part 6.
+
+    Attributes:
+        schema: :data:`SCHEMA`.
+        results: a row for each suite, model and measure.
+        breakdowns: means by category and mask area.
+        skipped: what was not measured, and why; ``metric`` is ``*`` where the model could not run.
+        dropped: cases that could not be read, and why.
+        references: published rows; ``same_protocol`` says whether they may stand beside ours.
+        suites: what each suite is, whole.
+        models: revision and licence of each.
+        environment: versions that the numbers depend on; nothing of when or how fast.
+    """
+
+    schema: int
+    results: list[dict[str, Any]]
+    breakdowns: list[dict[str, Any]]
+    skipped: list[dict[str, str]]
+    dropped: list[dict[str, str]]
+    references: list[dict[str, Any]]
+    suites: list[dict[str, Any]]
+    models: list[dict[str, str]]
+    environment: dict[str, Any]
+
+    def describe(self, out: str) -> str:
+        """The main results in words."""
+        main = {suite["name"]: parse_measure(suite["main"]) for suite in self.suites}
+        lines = [
+            f"{row['suite']}  {row['model']}  {row['metric']}:{row['variant']}@{row['region']}  {_told(row)}"
+            for row in self.results
+            if (row["metric"], row["variant"], row["region"]) == _place(main[row["suite"]])
+        ]
+        if self.skipped:
+            lines.append(
+                f"skipped   {len(self.skipped)} measures, most for missing weights; {out}/report.md says which"
+            )
+        return "\n".join([*lines, f"report    {out}/report.html"])
+
+
+def report_of(outcomes: Sequence[Outcome], options: BenchOptions) -> Report:
+    """The report of some outcomes: a function of what lies on the disk, so a resumed run gives the same bytes."""
+    by_suite = {outcome.suite.name: outcome for outcome in outcomes}
+    dropped = dict.fromkeys((outcome.suite.name, case) for outcome in outcomes for case in outcome.dropped)
+    models = {outcome.model: {"revision": outcome.revision, "licence": outcome.licence} for outcome in outcomes}
+    return Report(
+        schema=SCHEMA,
+        results=[row for outcome in outcomes for row in results_of(outcome)],
+        breakdowns=[row for outcome in outcomes for row in breakdowns_of(outcome)],
+        skipped=[
+            {"model": outcome.model, "suite": outcome.suite.name, "metric": metric, "why": why}
+            for outcome in outcomes
+            for metric, why in outcome.skipped.items()
+        ],
+        dropped=[{"suite": suite, **asdict(case)} for suite, case in dropped],
+        references=[row for outcome in by_suite.values() for row in _references(outcome.suite)],
+        suites=[{**asdict(replace(one.suite, folder="")), "protocol": one.suite.protocol} for one in by_suite.values()],
+        models=[{"name": name, **told} for name, told in models.items()],
+        environment=_environment(options),
+    )
+
+
+def _place(measure: Measure) -> tuple[str, str, str]:
+    return measure.metric, measure.variant, measure.region
+
+
+def _told(row: Mapping[str, Any]) -> str:
+    low, high = row["ci95"]
+    interval = f" [{low:.2f}, {high:.2f}]" if None not in (low, high) else ""
+    return f"{row['value']:.2f}{interval}, n = {row['n']}" if row["value"] is not None else "-"
+
+
+def _references(suite: Suite) -> list[dict[str, Any]]:
+    """Published figures of the suite's protocol first, then those of others on the same data."""
+    same, others = rows_for(suite)
+    told = {"suite": suite.name}
+    return [{**told, "same_protocol": row in same, **asdict(row)} for row in (*same, *others)]
+
+
+def _environment(options: BenchOptions) -> dict[str, Any]:
+    versions = {name: version(name) for name in ("layerkit", *_LIBRARIES)}
+    machine = {
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "device": options.device.partition(":")[0],
+    }
+    return {**machine, "seed": options.seed, "limit": options.limit, "versions": versions}
+
+
+def write_report(report: Report, outcomes: Sequence[Outcome], options: BenchOptions) -> None:
+    """Write every form of the report, ``report.json`` last."""
+    options.out.mkdir(parents=True, exist_ok=True)
+    table = asdict(report)
+    write_samples(options.out / "samples.parquet", outcomes)
+    texts = {
+        "report.md": render_markdown(table),
+        "report.html": render_html(table, outcomes, options),
+        "report.tex": render_latex(table),
+        "report.csv": render_csv(table),
+        "report.json": json.dumps(table, indent=1, allow_nan=False),
+    }
+    for name, text in texts.items():
+        write_atomically(options.out / name, text.encode())

@@ -1,0 +1,76 @@
+"""What the reader of a benchmark's data set yields: pairs, each a picture with its truth and its masks, undecoded."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+MaskFormat = Literal["picture", "rord-label"]
+Truth = Literal["background", "blended", "shadow-free"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class File:
+    """A file, or ``span`` = (offset, length) of the bytes of one, as of a member of a tar."""
+
+    path: Path
+    span: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MaskFile:
+    """Where a mask is, and how to read it.
+
+    Attributes:
+        file: a picture, grey or RGB, also JPEG; or a label.
+        threshold: what is brighter counts as white, 0..255.
+        white_is_object: the polarity of a picture, as its data set is known to have it.
+        format: ``rord-label`` is JSON with polygons, see :func:`~layerkit.manifests.sources.rord.outlines`.
+    """
+
+    file: File
+    threshold: int = 127
+    white_is_object: bool = True
+    format: MaskFormat = "picture"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pair:
+    """One test case of a data set; no pixels are decoded to make it.
+
+    Attributes:
+        source: name of the reader.
+        id: unique within the source.
+        scene: pictures of one scene share it; draws go by scene. Empty for a fault of a whole file.
+        image: what a model is given. Of ``mulan`` the annotation, or layer 0 where the layers are rendered.
+        kind: ``files`` are pictures to read, ``mulan`` is to be recomposed from its layers, and a ``triplet`` is a
+            sample that layerkit built.
+        truth: of which kind the background is: a raw clean ``background``, one ``blended`` into the image, or the image
+            ``shadow-free``, with the object still in it.
+        background: the truth. Of ``mulan`` the base picture under an annotation.
+        foreground: the truth in straight RGBA, where it is known.
+        occluder: straight RGBA of what lies in front of the object, where it is known.
+        masks: by name, each the union of its files: ``tight`` around the object, ``loose`` with a margin or with its
+            shadow, ``object`` and ``shadow`` apart.
+        category: what the scores are broken down by, or empty.
+        licence: identifier of :data:`layerkit.manifests.licences.LICENCES`.
+        author: as the source gives it.
+        url: landing page or file address.
+        drop: why it cannot serve, a snake_case word, a colon and detail; such a pair becomes a row of the drops.
+    """
+
+    source: str
+    id: str
+    scene: str
+    image: File
+    kind: Literal["files", "mulan", "triplet"] = "files"
+    truth: Truth = "background"
+    background: File | None = None
+    foreground: File | None = None
+    occluder: File | None = None
+    masks: Mapping[str, tuple[MaskFile, ...]] = field(default_factory=dict)
+    category: str = ""
+    licence: str = "unknown"
+    author: str = ""
+    url: str = ""
+    drop: str = ""

@@ -1,0 +1,222 @@
+"""Suites: what a score is a score of, frozen and versioned. Changing any field is a new version.
+
+A metric is written ``name[:variant][@region]``, as ``psnr@mask``; names, variants and regions are those of
+``layerkit.toolkit.metrics``. Without a variant it is the first of the metric, without a region the ``whole`` picture.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from .errors import UsageError
+from .pairs import Truth
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Suite:
+    """One protocol.
+
+    Attributes:
+        name: for ``--suite``.
+        version: counts up with every change.
+        about: one line, with what the papers leave open.
+        reader: whose data set it is: ``rord``, ``mulan``, ``desobav2``, ``build`` or ``demo``; also the name of its
+            ``--root``.
+        split: of the data set, as its reader takes it.
+        n: number of cases, 0 for all.
+        draw: ``all``; ``random``, one of every scene before a second of any; or ``one-per-scene``.
+        seed: of the draw, which ranks ids by a hash, so that a missing picture moves no other one.
+        size: px of the side that ``resize`` speaks of, 0 for the picture's own.
+        resize: ``square`` stretches both sides to ``size``, ``longer-side`` keeps the aspect, ``native`` does nothing.
+            Pictures by area averages, masks by nearest.
+        mask: what a model is given: ``tight`` or ``loose``.
+        dilate: px by which the mask is dilated with a disc, at the suite's size.
+        truth: which kind of background is compared with; pairs of another kind are refused.
+        paste_back: ``both`` scores predictions as they are and pasted back into the image outside the mask; ``raw``
+            only the former, where nothing that is scored lies in the mask.
+        matte: colour on which RGBA is composited for metrics that take RGB, 0..255.
+        metrics: see the module.
+        main: the metric by which models are ranked.
+        ids_sha256: of the ids, one a line, sorted; empty where the set may not be had by everyone.
+        pixels_sha256: of the pixels of all cases, where layerkit makes them itself.
+        folder: where the data set of ``triplets:DIR`` lies; no part of the protocol.
+    """
+
+    name: str
+    version: int = 1
+    about: str
+    reader: Literal["rord", "mulan", "desobav2", "build", "demo"]
+    split: str
+    n: int = 0
+    draw: Literal["all", "random", "one-per-scene"] = "all"
+    seed: int = 0
+    size: int = 512
+    resize: Literal["square", "longer-side", "native"] = "square"
+    mask: Literal["tight", "loose"] = "tight"
+    dilate: int = 0
+    truth: Truth = "background"
+    paste_back: Literal["both", "raw"] = "both"
+    matte: tuple[int, int, int] = (128, 128, 128)
+    metrics: tuple[str, ...]
+    main: str
+    ids_sha256: str = ""
+    pixels_sha256: str = ""
+    folder: str = ""
+
+    @property
+    def regions(self) -> tuple[str, ...]:
+        """The regions that its metrics are taken over, each once."""
+        return tuple(dict.fromkeys(metric.partition("@")[2] or "whole" for metric in self.metrics))
+
+    @property
+    def protocol(self) -> str:
+        """``name/version-hash``; the hash is over every field but the folder."""
+        fields = json.dumps({**asdict(self), "folder": ""}, sort_keys=True)
+        return f"{self.name}/{self.version}-{hashlib.sha256(fields.encode()).hexdigest()[:8]}"
+
+
+_SETS = ("fid:clean-fid", "fid:clip", "kid:clean-fid")
+_REMOVAL = ("psnr", "psnr@mask", "psnr@outside", "ssim", "lpips:alex", "lpips:alex@mask", "edge-gradient", *_SETS)
+_LAYERS = ("recomposition-psnr", "iou:soft", "iou:hard", "sad", "matting-mse", "colour-error", "layer-distance")
+_SHADOW = ("psnr@shadow", "psnr:all-pixels@shadow", "rmse@shadow", "ssim@shadow")
+
+_RORD = Suite(
+    name="rord-tight",
+    about="RORD, tight masks, raw clean plates; LayerDecomp's 1,029 frames are not published, so ours are drawn evenly "
+    "from all scenes",
+    reader="rord",
+    split="test",
+    n=1029,
+    draw="random",
+    metrics=_REMOVAL,
+    main="psnr",
+)
+_DESOBA = Suite(
+    name="desobav2-tight",
+    about="DESOBAv2, object masks; the object stays in the truth, so the shadow without the object is scored alone",
+    reader="desobav2",
+    split="test",
+    n=750,
+    dilate=10,
+    truth="shadow-free",
+    paste_back="raw",
+    metrics=_SHADOW,
+    main="psnr@shadow",
+)
+
+SUITES: dict[str, Suite] = {
+    suite.name: suite
+    for suite in (
+        Suite(
+            name="demo",
+            about="objects of the embedded photographs with cast shadows on others; every layer is known",
+            reader="demo",
+            split="all",
+            n=48,
+            size=256,
+            resize="native",
+            metrics=(*_REMOVAL, "psnr@shadow", *_LAYERS),
+            main="psnr",
+            ids_sha256="6f17303bb0ff24e5529f4b1751ddabf05955dbb8f00accf36e192f693136058b",
+            pixels_sha256="3bc80f7d0906296dd931a0a8454de89b843d030276dd4444a6d891ac5a50918a",
+        ),
+        _RORD,
+        replace(_RORD, name="rord-loose", mask="loose", about="RORD, coarse masks, raw clean plates; see rord-tight"),
+        replace(
+            _RORD,
+            name="rord-scenes",
+            n=0,
+            draw="one-per-scene",
+            about="RORD, one frame of every scene, tight masks, raw clean plates",
+        ),
+        replace(
+            _RORD,
+            name="rord-blended",
+            truth="blended",
+            about="RORD as its authors' script writes it: its masks, plates blended into the frames",
+        ),
+        Suite(
+            name="mulan-layerdecomp",
+            about="MuLAn over COCO without the top-most layer, mask dilated by 10 px; which 1,000 pictures LayerDecomp "
+            "drew is not published",
+            reader="mulan",
+            split="coco",
+            n=1000,
+            draw="random",
+            dilate=10,
+            metrics=(*_REMOVAL, *_LAYERS, "jitter-fid:clean-fid"),
+            main="psnr",
+        ),
+        Suite(
+            name="mulan-outpaint",
+            about="MuLAn over COCO at 1024 px without the top-most layer; which 526 pictures Outpaint-and-Remove took, "
+            "and with which masks, is not published",
+            reader="mulan",
+            split="coco",
+            n=526,
+            draw="random",
+            size=1024,
+            metrics=(*_REMOVAL, *_LAYERS),
+            main="psnr",
+        ),
+        _DESOBA,
+        replace(
+            _DESOBA,
+            name="desobav2-loose",
+            mask="loose",
+            paste_back="both",
+            about="DESOBAv2, masks of object and shadow; the shadow without the object is scored alone",
+        ),
+    )
+}
+"""Every shipped suite by name. Sizes, numbers and dilations are those of the papers that ``references.toml`` cites;
+where a paper gives one side alone, as 512 px, both are stretched to it."""
+
+GROUPS: dict[str, tuple[str, ...]] = {
+    "rord": ("rord-tight", "rord-loose"),
+    "mulan": ("mulan-layerdecomp", "mulan-outpaint"),
+    "desobav2": ("desobav2-tight", "desobav2-loose"),
+}
+"""Names that stand for several suites."""
+
+_BUILT = "triplets:"
+
+
+def find(name: str) -> Suite:
+    """The suite of a name, or of ``triplets:DIR``, the held-out split of a data set that was built.
+
+    Raises:
+        UsageError: unknown; the known names are listed.
+    """
+    if name.startswith(_BUILT) and name != _BUILT:
+        return _built(Path(name.removeprefix(_BUILT)))
+    if name not in SUITES:
+        known = ", ".join([*SUITES, *GROUPS])
+        raise UsageError(f"--suite: expected one of {known} or triplets:DIR, got {name!r}")
+    return SUITES[name]
+
+
+def resolve(names: Iterable[str]) -> tuple[Suite, ...]:
+    """The suites of names and of groups' names, each once, in order.
+
+    Raises:
+        UsageError: see :func:`find`.
+    """
+    return tuple(dict.fromkeys(find(one) for name in names for one in GROUPS.get(name, (name,))))
+
+
+def _built(folder: Path) -> Suite:
+    return Suite(
+        name=f"{_BUILT}{folder.resolve().name}",
+        about="the held-out split of a data set of layerkit; every layer is known",
+        reader="build",
+        split="held-out",
+        size=0,
+        resize="native",
+        metrics=SUITES["demo"].metrics,
+        main="psnr",
+        folder=str(folder),
+    )
