@@ -9,8 +9,9 @@ import numpy as np
 
 from ..manifests.errors import BadImage, RunError, ShardError, UsageError
 from ..toolkit import images
+from ..toolkit.files import cache_folder
 from ..toolkit.shards import Members
-from .cache import Cache, default_folder
+from .cache import Cache
 from .candidate import Candidate
 from .draw import generator
 from .filters import Drop, judge
@@ -68,7 +69,7 @@ class ComposedData:
         self._recipe = replace(recipe, size=view.size, members=Members(background="png"))
         self._split, self._view, self._seed = split, view, seed
         self._paths = {use: pool_path(folder, self._mix, use) for use in self._mix.pools}
-        self._cache, self._weights = Cache(cache or default_folder()), weights
+        self._cache, self._weights = Cache(cache or cache_folder()), weights
         self._local = threading.local()
         self._stock()
 
