@@ -124,7 +124,8 @@ def test_order_does_not_matter(seed, n, m, d):
     for metric in (fid, kid):
         value = metric(preds, target)
         scale = max(1, abs(value))
-        assert metric(random.permutation(preds), random.permutation(target)) == pytest.approx(value, abs=1e-9 * scale)
+        # A few samples have a singular covariance, whose roots feel the order of sums to 1e-8.
+        assert metric(random.permutation(preds), random.permutation(target)) == pytest.approx(value, abs=1e-7 * scale)
         assert metric(target, preds) == pytest.approx(value, abs=1e-7 * scale)
         axes = random.permutation(d)
         assert metric(preds[:, axes], target[:, axes]) == pytest.approx(value, abs=1e-7 * scale)
