@@ -6,7 +6,7 @@ from dataclasses import asdict, replace
 from importlib.metadata import version
 from typing import Any
 
-from ..manifests.errors import RunError, UsageError
+from ..manifests.errors import MissingWeights, RunError, UsageError
 from . import launch
 from .fill import fill_pools
 from .finish import finish, is_finished
@@ -36,6 +36,7 @@ def build(recipe: Recipe, options: BuildOptions, report: Report) -> Funnel:
 
     Raises:
         UsageError: the folder holds something else, or a source cannot be read.
+        MissingWeights: a stage of the recipe needs a model that is not on this machine.
         RunError: the disk is full, a worker died, or another build works here.
     """
     folder = open_folder(recipe, options)
@@ -47,8 +48,9 @@ def build(recipe: Recipe, options: BuildOptions, report: Report) -> Funnel:
             _claim(folder, recipe)
             try:
                 fill_pools(folder, recipe, options, report)
-            except UsageError:
-                folder.unclaim()  # what was asked for wrongly must not keep the folder
+            except (UsageError, MissingWeights):
+                if options.part.of == 1:  # other parts may be at work under this claim
+                    folder.unclaim()  # what was asked for wrongly must not keep the folder
                 raise
             lock = read_lock(options.recipe_file, recipe)
             if lock and options.recipe_file:

@@ -38,7 +38,8 @@ def fill_pools(folder: BuildFolder, recipe: Recipe, options: BuildOptions, repor
     """Prepare what every mix draws from, where that was not done yet, and part it into splits.
 
     Raises:
-        UsageError: a source cannot be read, nothing of it is usable, or too little for the splits.
+        UsageError: a source cannot be read, or nothing of it is usable.
+        MissingWeights: a stage of the recipe needs a model that is not on this machine.
     """
     for _, _, source in pool_uses(recipe):
         sources.root_of(source, options.roots)  # before hours of preparing another

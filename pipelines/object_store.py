@@ -115,6 +115,13 @@ class StoreFolder(BuildFolder):
         self._take_run(self._held_run())
         return super().claim(run)
 
+    def unclaim(self) -> None:
+        """See :meth:`BuildFolder.unclaim`."""
+        super().unclaim()
+        if not (self.root / _RUN).exists():
+            with self._store() as (store, base):
+                _remove(store, f"{base}/{_RUN}")
+
     def share(self, *names: str) -> None:
         """Bring files and folders below the root to the store; pools that it has came from there."""
         with self._store() as (store, base):

@@ -1,6 +1,6 @@
 """A tiny real build, made once, and the function that makes others like it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,9 +33,9 @@ BuildDemo = Callable[..., Funnel]
 def build_demo(cache_dir: Path) -> BuildDemo:
     """``build_demo(out, **overrides)``: the demo in 12 samples of 64 px; overrides of the recipe or of the options."""
 
-    def run(out: Path, *, recipe: str = "demo", **overrides: Any) -> Funnel:
+    def run(out: Path, *, recipe: str = "demo", settings: Sequence[str] = (), **overrides: Any) -> Funnel:
         options = {"cache": cache_dir, **{name: overrides.pop(name) for name in OPTIONS if name in overrides}}
-        return build(load(recipe, TINY | overrides), BuildOptions(out=out, **options), lambda progress: None)
+        return build(load(recipe, TINY | overrides, settings), BuildOptions(out=out, **options), lambda progress: None)
 
     return run
 

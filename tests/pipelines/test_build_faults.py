@@ -15,7 +15,7 @@ import numpy as np
 import psutil
 import pytest
 
-from layerkit.manifests.errors import RunError, UsageError
+from layerkit.manifests.errors import MissingWeights, RunError, UsageError
 from layerkit.pipelines.cache import Cache
 from layerkit.pipelines.ledger import BuildFolder
 from layerkit.pipelines.plan import Part
@@ -449,6 +449,26 @@ def test_another_recipe_is_refused_and_what_differs_named(build_demo: BuildDemo,
     ):
         build_demo(copied, seed=1, count=16)
     assert hashes(copied) == hashes(tiny_build)
+
+
+def test_a_recipe_that_lacks_weights_does_not_keep_the_folder(
+    build_demo: BuildDemo, tiny_build: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    with pytest.raises(MissingWeights, match="Depth-Anything"):
+        build_demo(tmp_path / "build", settings=["cut.depth=depth-anything-v2-small"])
+    build_demo(tmp_path / "build")
+    assert hashes(tmp_path / "build") == hashes(tiny_build)
+
+
+def test_a_part_that_lacks_weights_leaves_the_claim_to_the_others(
+    build_demo: BuildDemo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    with pytest.raises(MissingWeights, match="Depth-Anything"):
+        build_demo(tmp_path / "build", settings=["cut.depth=depth-anything-v2-small"], part=Part(1, 2))
+    with pytest.raises(UsageError, match="holds another build"):
+        build_demo(tmp_path / "build", part=Part(2, 2))
 
 
 def test_other_versions_of_the_codecs_are_refused(build_demo: BuildDemo, copied: Path):

@@ -12,7 +12,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 from typer.testing import CliRunner
 
 from layerkit.cli import app
-from layerkit.manifests.errors import RunError, UsageError
+from layerkit.manifests.errors import MissingWeights, RunError, UsageError
 from layerkit.pipelines.object_store import StoreFolder, folder_at, is_url, stage_of
 from layerkit.pipelines.plan import Part, plan
 from layerkit.pipelines.recipe import load
@@ -212,6 +212,16 @@ def test_another_recipe_is_refused(build_demo: BuildDemo, tmp_path: Path):
         with pytest.raises(UsageError, match=r"holds another build: recipe\.seed"):
             build_demo(tmp_path / place, store=URL, seed=5)
     assert contents(URL) == before
+
+
+def test_a_recipe_that_lacks_weights_does_not_keep_the_place(
+    build_demo: BuildDemo, tiny_build: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    with pytest.raises(MissingWeights, match="Depth-Anything"):
+        build_demo(tmp_path / "stage", store=URL, settings=["cut.depth=depth-anything-v2-small"])
+    build_demo(tmp_path / "stage", store=URL)
+    assert_equal_builds(URL, tiny_build)
 
 
 @pytest.mark.parametrize("emptied", [False, True])
