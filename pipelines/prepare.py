@@ -46,7 +46,7 @@ class Prepared:
     """One usable thing (a foreground, a background, or a photograph taken apart), or why it is none.
 
     Attributes:
-        use: ``foreground``, ``background`` or ``cut``.
+        use: ``foreground``, ``background``, ``layers`` or ``cut``.
         id: entry's id, and the object's where it has several.
         group: the entry's id: things of one group show the same photograph.
         source, path, licence, author, url, sha256: where it comes from.
@@ -210,7 +210,7 @@ class Preparation:
             "companions": blank.companions,
             "rotation": entry.rotation,
             "layer": blank.layer,
-            "options": asdict(self.mix.cut) if make not in (rgba_asset, layer_asset) else {},
+            "options": asdict(self.mix.cut) if make not in (rgba_asset, in_layers, layer_asset) else {},
             "models": models,
             "size": self.recipe.size,
         }
@@ -255,7 +255,7 @@ class Preparation:
             models |= self._cutting()
         if make is not photo_asset and entry.base is None:
             models["inpainting"] = model_name(inpainter(options.inpainting, self.weights))
-        if make is taken_apart or (seed is None and make is photo_asset):
+        if make in (cleared, taken_apart) or (seed is None and make is photo_asset):
             models["saliency"] = model_name(saliency_model(options.saliency, self.weights))
         if make is taken_apart:
             models["inpaint_judge"] = model_name(quality_judge("inpaint-quality", options.inpaint_judge, self.weights))

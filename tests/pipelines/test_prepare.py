@@ -202,6 +202,7 @@ def test_a_background_loses_its_known_objects_and_is_refused_where_one_cannot_be
     ]
     clean, refused = preparation("background")(entries)
     assert clean.drop is None
+    assert clean.models.keys() == {"segmentation", "inpainting", "saliency"}  # all that its key must tell apart
     background = Pixels(Cache(tmp_path / "cache")).of(clean)["background"]
     assert background[40:80, 60:100, 0].mean() < 110  # the bright disc is gone
     assert refused.drop is not None
