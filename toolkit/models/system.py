@@ -1,0 +1,107 @@
+"""What a published system offers to whoever trains it, and to whoever uses what was trained.
+
+Pictures are float32 tensors in 0..1, channel-first, alpha straight.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Triplets:
+    """What a training step sees, all of one size and on one device.
+
+    Attributes:
+        image: the composite, (N, 3, H, W).
+        foreground: the object with its effects, (N, 4, H, W); of any content where ``has_foreground`` is False.
+        background: (N, 3, H, W).
+        mask: of the visible object, perhaps imperfect, 0 or 1, (N, 1, H, W).
+        has_foreground: (N,), bool; False for a pair of photographs with and without the object.
+    """
+
+    image: Tensor
+    foreground: Tensor
+    background: Tensor
+    mask: Tensor
+    has_foreground: Tensor
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Predicted:
+    """What a system makes of pictures, in 0..1; None is what it does not make.
+
+    Attributes:
+        background: (N, 3, H, W).
+        foreground: (N, 4, H, W).
+    """
+
+    background: Tensor | None = None
+    foreground: Tensor | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """What a system is made from, beside its options.
+
+    Attributes:
+        base: a pre-trained model that it stands on or begins with: a folder, or a name in the hub cache; or empty.
+        weights: the folder given by ``--weights``, looked into before the hub cache.
+        fresh: whether training begins. Where it does not, trained weights are filled in afterwards, so that initial
+            weights which all are trained need not be read.
+        meta: make it without memory, on torch's meta device, to count parameters and operations; published bases are
+            then known by their configurations, without their weights.
+    """
+
+    base: str = ""
+    weights: Path | None = None
+    fresh: bool = True
+    meta: bool = False
+
+
+class System(nn.Module):
+    """The networks of a system, frozen and trained, with its losses and its inference.
+
+    What requires a gradient is what is trained: those parameters alone are optimised, averaged, saved and restored.
+    The pass forward *is* the training step up to the losses, so that whatever wraps a module (DDP, FSDP) wraps all of
+    it.
+
+    Attributes:
+        multiple: sides of pictures must be multiples of this, px.
+    """
+
+    multiple: int = 1
+
+    def forward(self, batch: Triplets, generator: torch.Generator, step: int) -> dict[str, Tensor]:
+        """Losses of one step, scalars by name; ``loss`` is what to minimise.
+
+        Args:
+            batch: sides must be multiples of ``multiple``.
+            generator: of the CPU, for every random choice, so that a seed gives the same on every device.
+            step: optimiser steps done so far.
+        """
+        raise NotImplementedError
+
+    def predict(self, batch: Triplets, generator: torch.Generator) -> Predicted:
+        """What it makes of a batch, without gradients; a decomposer looks at ``image`` and ``mask`` alone."""
+        background, foreground = self.decompose(batch.image, batch.mask, generator)
+        return Predicted(background=background, foreground=foreground)
+
+    def decompose(self, image: Tensor, mask: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor | None]:
+        """Take pictures apart.
+
+        Args:
+            image: (N, 3, H, W), sides multiples of ``multiple``.
+            mask: (N, 1, H, W), 0 or 1.
+            generator: see :meth:`forward`.
+
+        Returns:
+            The background (N, 3, H, W) and the foreground (N, 4, H, W), in 0..1; None where there is none.
+        """
+        raise NotImplementedError
+
+    def trained(self) -> dict[str, nn.Parameter]:
+        """What is trained, by name."""
+        return {name: parameter for name, parameter in self.named_parameters() if parameter.requires_grad}
