@@ -30,9 +30,9 @@ from layerkit.pipelines.build import build
 from layerkit.pipelines.launch_local import one_thread
 from layerkit.pipelines.options import BuildOptions
 from layerkit.pipelines.recipe import load
-from layerkit.pipelines.training_compose import ComposedData
-from layerkit.pipelines.training_data import Batches, ShardData
-from layerkit.pipelines.training_sample import Stream, View
+from layerkit.pipelines.training.composed import ComposedData
+from layerkit.pipelines.training.data import Batches, ShardData
+from layerkit.pipelines.training.sample import Stream, View
 from layerkit.toolkit.mask_augment import POLICIES
 
 BATCH = 8

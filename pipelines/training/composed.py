@@ -7,22 +7,22 @@ from pathlib import Path
 
 import numpy as np
 
-from ..manifests.errors import BadImage, RunError, ShardError, UsageError
-from ..toolkit import images
-from ..toolkit.files import cache_folder
-from ..toolkit.shards import Members
-from .cache import Cache
-from .candidate import Candidate
-from .draw import generator
-from .filters import Drop, judge
-from .ledger import BuildFolder
-from .loaders import saliency_model
-from .pools import Pixels, Pool, Stock
-from .recipe import Mix, Recipe
-from .rows import pool_path
-from .run_file import read_run, recipe_of
-from .shard import ROUTES
-from .training_sample import LAYERS, Sample, View, identity_of, turn
+from ...manifests.errors import BadImage, RunError, ShardError, UsageError
+from ...toolkit import images
+from ...toolkit.files import cache_folder
+from ...toolkit.shards import Members
+from ..cache import Cache
+from ..candidate import Candidate
+from ..draw import generator
+from ..filters import Drop, judge
+from ..ledger import BuildFolder
+from ..loaders import saliency_model
+from ..pools import Pixels, Pool, Stock
+from ..recipe import Mix, Recipe
+from ..rows import pool_path
+from ..run_file import read_run, recipe_of
+from ..shard import ROUTES
+from .sample import LAYERS, Sample, View, identity_of, turn
 
 _ATTEMPTS = 100  # candidates for one sample, before the mix is held for impossible
 _FOLDERS = (("image", "background", "mask"), ("paste", "gt", "mask"), ("img", "gt", "mask"), ("source", "GT", "mask"))

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from layerkit.manifests.errors import RunError, ShardError, UsageError
-from layerkit.pipelines.training_compose import ComposedData, PairData
-from layerkit.pipelines.training_data import Batches, ShardData
-from layerkit.pipelines.training_sample import LAYERS, Batch, Mixed, Sample, Stream, View, collate
+from layerkit.pipelines.training.composed import ComposedData, PairData
+from layerkit.pipelines.training.data import Batches, ShardData
+from layerkit.pipelines.training.sample import LAYERS, Batch, Mixed, Sample, Stream, View, collate
 from layerkit.toolkit.compose import over_u8
 from layerkit.toolkit.images import encode_jpeg, encode_png
 from layerkit.toolkit.mask_augment import POLICIES

@@ -17,11 +17,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ..manifests.errors import ShardError, UsageError
-from ..toolkit import compose
-from ..toolkit.mask_augment import augment, check_weights
-from ..toolkit.matte import Box, bounding_box
-from .draw import generator
+from ...manifests.errors import ShardError, UsageError
+from ...toolkit import compose
+from ...toolkit.mask_augment import augment, check_weights
+from ...toolkit.matte import Box, bounding_box
+from ..draw import generator
 
 U8 = NDArray[np.uint8]
 

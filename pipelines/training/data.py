@@ -1,6 +1,6 @@
 """The data of training: shards of builds as a stream of samples, and the batches of any stream.
 
-What a stream is stands in ``training_sample``; those that make their samples on load in ``training_compose``.
+What a stream is stands in ``sample``; those that make their samples on load in ``composed``.
 """
 
 import itertools
@@ -15,13 +15,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ..manifests.errors import BadImage, ShardError, UsageError
-from ..toolkit.images import decode_member
-from ..toolkit.layers import CHANNELS
-from ..toolkit.shards import parse_header
-from .draw import generator
-from .launch_local import one_thread
-from .training_sample import LAYERS, Batch, Sample, Stream, View, collate, identity_of, turn
+from ...manifests.errors import BadImage, ShardError, UsageError
+from ...toolkit.images import decode_member
+from ...toolkit.layers import CHANNELS
+from ...toolkit.shards import parse_header
+from ..draw import generator
+from ..launch_local import one_thread
+from .sample import LAYERS, Batch, Sample, Stream, View, collate, identity_of, turn
 
 U8 = NDArray[np.uint8]
 Places = NDArray[np.int64]
@@ -42,7 +42,7 @@ class ShardData:
     Args:
         folders: of builds.
         split: ``train``, ``val`` or ``test``.
-        view: see :class:`~.training_sample.View`.
+        view: see :class:`~.sample.View`.
         seed: of the order and of every crop.
         shuffle: False reads in the order of the files, for validation.
         exclude: a text file with keys, one a line, that are left out.
@@ -104,14 +104,14 @@ class ShardData:
 
     @cached_property
     def identity(self) -> str:
-        """See :class:`~.training_sample.Stream`."""
+        """See :class:`~.sample.Stream`."""
         return identity_of("shards", self._seed, self._view, self._keys)
 
     def __len__(self) -> int:
         return len(self._keys)
 
     def __getitem__(self, number: int) -> Sample:
-        """See :class:`~.training_sample.Stream`."""
+        """See :class:`~.sample.Stream`."""
         epoch, index = turn(number, len(self), self._seed, self._shuffle)
         key = self._keys[index]
         return self._view(self._read(index), key, generator(str(self._seed), "view", epoch, key))
@@ -160,7 +160,7 @@ def index(path: Path) -> Iterator[tuple[str, Places]]:
     """Key and places of the samples of a shard, by its headers alone.
 
     Returns:
-        Of each sample the key and, in the order of :data:`~.training_sample.LAYERS`, (4, 3): the offset and length of
+        Of each sample the key and, in the order of :data:`~.sample.LAYERS`, (4, 3): the offset and length of
         the member, bytes, and whether it is a JPEG.
 
     Raises:
