@@ -1,1 +1,1 @@
-"""How models are scored: suites, decomposers, the runner and its reports."""
+"""How models are scored: suites, the runner and its reports."""

@@ -2,8 +2,8 @@
 
 from collections.abc import Callable
 
+from ..toolkit.decomposers import DECOMPOSERS, NOT_AVAILABLE
 from ..toolkit.metrics import METRICS
-from .decomposers import DECOMPOSERS, NOT_AVAILABLE
 
 
 def model_rows() -> list[dict[str, str]]:

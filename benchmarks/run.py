@@ -11,9 +11,9 @@ from typing import TypeVar
 
 from ..manifests.errors import BadImage, MissingWeights, UsageError
 from ..manifests.suites import Suite
+from ..toolkit.decomposers import load
 from ..toolkit.decomposition import Checked, Decomposition
 from .cases import Case, Dropped, cases
-from .decomposers import load
 from .features_cache import FeatureCache
 from .measures import Measure, parse_measure, with_pasted
 from .networks import Networks

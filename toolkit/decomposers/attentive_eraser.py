@@ -10,7 +10,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from ...toolkit.decomposition import U8
+from ..decomposition import U8
 
 # As released for SDXL: a blurred mask counts from a tenth on, which grows it by some fifteen pixels of 1024.
 _BLUR, _COUNTS_FROM = 77, 0.1

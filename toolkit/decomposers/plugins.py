@@ -16,7 +16,7 @@ import numpy as np
 
 from ...manifests.errors import UsageError
 from ...manifests.weights import revision_of
-from ...toolkit.decomposition import U8, Bool, Decomposer, Decomposition, Traits
+from ..decomposition import U8, Bool, Decomposer, Decomposition, Traits
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,7 +15,7 @@ import numpy as np
 
 from ...manifests.errors import BadImage, UsageError
 from ...manifests.weights import locate, revision_of
-from ...toolkit.decomposition import U8, Bool, Decomposition
+from ..decomposition import U8, Bool, Decomposition
 from .attentive_eraser import blurred_over, redirect_attention
 from .diffusers_folders import load_part, load_pipeline, pipeline_name
 from .resizing import resized, resized_mask

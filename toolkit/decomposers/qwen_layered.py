@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from ...manifests.weights import locate, revision_of
-from ...toolkit.compose import over_u8
-from ...toolkit.decomposition import U8, Bool, Decomposition
-from ...toolkit.matte import mask_of
+from ..compose import over_u8
+from ..decomposition import U8, Bool, Decomposition
+from ..matte import mask_of
 from .diffusers_folders import load_pipeline
 from .pipelines_diffusers import revision_under, torch_generator
 from .resizing import resized_rgba

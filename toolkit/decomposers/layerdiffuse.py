@@ -16,8 +16,8 @@ import numpy as np
 
 from ...manifests.errors import UsageError
 from ...manifests.weights import WEIGHTS, locate, revision_of
-from ...toolkit.decomposition import U8, Bool, Decomposition
-from ...toolkit.inpaint import PatchMatch
+from ..decomposition import U8, Bool, Decomposition
+from ..inpaint import PatchMatch
 from .classical import ClosedFormMatting
 from .diffusers_folders import load_part, placement
 from .pipelines_diffusers import revision_under, torch_generator
@@ -115,14 +115,14 @@ class BackgroundToForeground(LayerDiffuse):
     offsets = _TO_FOREGROUND
 
     def __init__(self, base: Path, layers: Path, prompt: str, native: int = NATIVE, device: str | None = None) -> None:
-        from ...toolkit.models.transparent_vae import load_decoder
+        from ..models.transparent_vae import load_decoder
 
         super().__init__(base, layers, prompt, native, device)
         self._decoder = load_decoder(layers / _DECODER).to(self._pipeline.device)
 
     def __call__(self, image: U8, mask: Bool, generator: np.random.Generator) -> Decomposition:
         """Return both layers; raises BadImage where the mask leaves no background."""
-        from ...toolkit.models.transparent_vae import decode
+        from ..models.transparent_vae import decode
 
         known, size = self._known(image, mask, generator), self._size(mask)
         latent = self._drawn(resized(known.background, size), resized(image, size), generator, output_type="latent")
@@ -184,7 +184,7 @@ def add_offsets(unet: Any, path: Path) -> None:
     """
     import torch
 
-    from ...toolkit.models.transparent_vae import check_tensors, read_tensors
+    from ..models.transparent_vae import check_tensors, read_tensors
 
     offsets = {diffusers_name(name): offset for name, offset in read_tensors(path).items()}
     first = offsets.get("conv_in.weight")

@@ -12,17 +12,17 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 
-from ..manifests.errors import MissingWeights, UsageError
-from ..manifests.weights import WEIGHTS, hub_cache, hub_snapshot, locate
-from ..toolkit.decomposition import U8, Bool, Checked, Decomposition, Traits, checked
-from ..toolkit.inpaint import NavierStokes, PatchMatch, Telea
-from .models.classical import ClosedFormMatting, Fill, Identity, MeanFill
-from .models.layerdiffuse import NATIVE, BackgroundToForeground, ForegroundToBackground, load_layerdiffuse
-from .models.pipelines_diffusers import PUBLISHED, load_any, load_published
-from .models.plugins import load_plugin
-from .models.predictions import load_predictions
-from .models.qwen_layered import load_qwen_layered
-from .models.torchscript import TorchScriptRemover
+from ...manifests.errors import MissingWeights, UsageError
+from ...manifests.weights import WEIGHTS, hub_cache, hub_snapshot, locate
+from ..decomposition import U8, Bool, Checked, Decomposition, Traits, checked
+from ..inpaint import NavierStokes, PatchMatch, Telea
+from .classical import ClosedFormMatting, Fill, Identity, MeanFill
+from .layerdiffuse import NATIVE, BackgroundToForeground, ForegroundToBackground, load_layerdiffuse
+from .pipelines_diffusers import PUBLISHED, load_any, load_published
+from .plugins import load_plugin
+from .predictions import load_predictions
+from .qwen_layered import load_qwen_layered
+from .torchscript import TorchScriptRemover
 
 MASK = frozenset({"mask"})
 MASK_AND_PROMPT = frozenset({"mask", "prompt"})
@@ -36,7 +36,7 @@ class Method(Protocol):
         """Which version runs."""
 
     def __call__(self, image: U8, mask: Bool, generator: np.random.Generator) -> Decomposition:
-        """As a :class:`~..toolkit.decomposition.Decomposer`."""
+        """As a :class:`~..decomposition.Decomposer`."""
 
 
 @dataclass(frozen=True, kw_only=True)

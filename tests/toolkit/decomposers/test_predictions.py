@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from layerkit.benchmarks.decomposers import load
 from layerkit.manifests.errors import BadImage, RunError, UsageError
+from layerkit.toolkit.decomposers import load
 
 RNG = np.random.default_rng(0)
 IMAGE = RNG.integers(0, 256, (20, 30, 3), np.uint8)

@@ -13,7 +13,7 @@ import numpy as np
 
 from ...manifests.errors import RunError, UsageError
 from ...manifests.weights import revision_of
-from ...toolkit.decomposition import U8, Bool, Decomposition
+from ..decomposition import U8, Bool, Decomposition
 
 _MULTIPLE = 8
 

@@ -6,9 +6,9 @@ from importlib.metadata import version
 import cv2
 import numpy as np
 
-from ...toolkit.decomposition import U8, Bool, Decomposition
-from ...toolkit.inpaint import Inpainter, dilated, inpaint
-from ...toolkit.matte import estimate_colour, refine
+from ..decomposition import U8, Bool, Decomposition
+from ..inpaint import Inpainter, dilated, inpaint
+from ..matte import estimate_colour, refine
 
 _RING = 10
 _BAND_SHARE = 100

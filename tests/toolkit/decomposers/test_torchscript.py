@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from layerkit.benchmarks.decomposers import load
-from layerkit.benchmarks.models.torchscript import TorchScriptRemover
 from layerkit.manifests.errors import MissingWeights, RunError, UsageError
 from layerkit.manifests.weights import WEIGHTS
+from layerkit.toolkit.decomposers import load
+from layerkit.toolkit.decomposers.torchscript import TorchScriptRemover
 
 
 class Masked(torch.nn.Module):

@@ -1,4 +1,4 @@
-"""Scores pictures that any other program wrote: a folder of files that are named as the cases are.
+"""Takes pictures that any other program wrote: a folder of files that are named as the cases are.
 
 ``DIR/ID.png`` or ``DIR/background/ID.png`` is a case's background and ``DIR/foreground/ID.png``, if there is one, its
 foreground with straight alpha. Any picture format will do; an id with a slash is a file in a folder.
@@ -13,8 +13,8 @@ import numpy as np
 
 from ...manifests.errors import BadImage, RunError, UsageError
 from ...manifests.weights import revision_of
-from ...toolkit.decomposition import U8, Decomposition, Traits
-from ...toolkit.images import read
+from ..decomposition import U8, Decomposition, Traits
+from ..images import read
 from .resizing import resized_rgba
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"})

@@ -5,9 +5,9 @@ import sys
 import numpy as np
 import pytest
 
-from layerkit.benchmarks.decomposers import DECOMPOSERS, NOT_AVAILABLE, load
 from layerkit.manifests.errors import MissingWeights, RunError, UsageError
 from layerkit.manifests.weights import WEIGHTS
+from layerkit.toolkit.decomposers import DECOMPOSERS, NOT_AVAILABLE, load
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (12, 16, 3), np.uint8)
 MASK = np.eye(12, 16, dtype=bool)

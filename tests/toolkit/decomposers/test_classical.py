@@ -4,10 +4,10 @@ import cv2
 import numpy as np
 import pytest
 
-from layerkit.benchmarks.decomposers import load
-from layerkit.benchmarks.models.classical import MeanFill
 from layerkit.manifests.errors import BadImage
 from layerkit.toolkit.compose import over_u8
+from layerkit.toolkit.decomposers import load
+from layerkit.toolkit.decomposers.classical import MeanFill
 
 FILLS = ["mean-fill", "telea", "navier-stokes", "patchmatch"]
 

@@ -3,7 +3,7 @@
 import cv2
 import numpy as np
 
-from ...toolkit.decomposition import U8, Bool
+from ..decomposition import U8, Bool
 
 
 def resized(picture: U8, size: tuple[int, int]) -> U8:

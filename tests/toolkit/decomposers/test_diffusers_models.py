@@ -9,15 +9,14 @@ import cv2
 import numpy as np
 import pytest
 
-from layerkit.benchmarks.decomposers import load
-from layerkit.benchmarks.models import diffusers_folders, layerdiffuse, pipelines_diffusers
-from layerkit.benchmarks.models.attentive_eraser import RedirectedAttention, blurred_over
-from layerkit.benchmarks.models.layerdiffuse import add_offsets, diffusers_name
-from layerkit.benchmarks.models.pipelines_diffusers import PUBLISHED, PipelineRemover, Published
-from layerkit.benchmarks.models.qwen_layered import QwenLayered, matched
-from layerkit.benchmarks.models.resizing import resized, resized_mask
 from layerkit.manifests.errors import BadImage, MissingWeights, UsageError
 from layerkit.manifests.weights import WEIGHTS
+from layerkit.toolkit.decomposers import diffusers_folders, layerdiffuse, load, pipelines_diffusers
+from layerkit.toolkit.decomposers.attentive_eraser import RedirectedAttention, blurred_over
+from layerkit.toolkit.decomposers.layerdiffuse import add_offsets, diffusers_name
+from layerkit.toolkit.decomposers.pipelines_diffusers import PUBLISHED, PipelineRemover, Published
+from layerkit.toolkit.decomposers.qwen_layered import QwenLayered, matched
+from layerkit.toolkit.decomposers.resizing import resized, resized_mask
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 SIDE = 64
