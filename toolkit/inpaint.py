@@ -15,8 +15,9 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from ..manifests.errors import BadImage, MissingWeights, RunError, UsageError
-from ..manifests.weights import hub_cache, hub_snapshot, locate
+from ..manifests.errors import BadImage, RunError, UsageError
+from ..manifests.weights import locate
+from .diffusers_folders import find_folder
 from .inpaint_diffusers import DiffusersInpaint
 
 Bytes = npt.NDArray[np.uint8]
@@ -205,15 +206,9 @@ def load_inpainter(name: str, weights: Path | None = None) -> Inpainter:
 
 
 def _from_diffusers(source: str) -> DiffusersInpaint:
-    folder = Path(source).expanduser()
-    if folder.is_dir():
-        return DiffusersInpaint(folder, name=f"diffusers:{folder.resolve().name}")
-    is_repo = source.count("/") == 1 and not source.startswith((".", "/", "~"))
-    snapshot = hub_snapshot(source) if is_repo else None
-    if snapshot is None:
-        remedy = f"run: hf download {source} --revision main" if is_repo else "give a folder that exists"
-        raise MissingWeights(f"no folder {source}, and nothing of that name in the hub cache {hub_cache()}; {remedy}")
-    return DiffusersInpaint(snapshot, name=f"diffusers:{source}")
+    folder = find_folder(source)
+    is_given = folder == Path(source).expanduser()
+    return DiffusersInpaint(folder, name=f"diffusers:{folder.resolve().name if is_given else source}")
 
 
 # ---- score

@@ -1,6 +1,5 @@
 """Fills a hole with a diffusers inpainting pipeline that lies on this machine: an ``Inpainter`` of ``inpaint``."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +7,9 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from ..manifests.errors import BadImage, MissingWeights, UsageError
+from ..manifests.errors import BadImage
 from ..manifests.weights import revision_of
+from .diffusers_folders import inpainting_name, load_pipeline
 
 Bytes = npt.NDArray[np.uint8]
 Bool = npt.NDArray[np.bool_]
@@ -50,7 +50,7 @@ class DiffusersInpaint:
         self.name, self.revision = name or f"diffusers:{path.resolve().name}", revision_of(path)
         self.prompt, self.steps, self.side = prompt, steps, side
         self._guidance = {} if guidance is None else {"guidance_scale": guidance}
-        self._pipeline = _pipeline(path, device)
+        self._pipeline = load_pipeline(path, inpainting_name(path), device)
 
     def __call__(self, image: Bytes, hole: Bool, seed: int) -> Bytes:
         """Fill the hole of an 8-bit (H, W, 3) picture.
@@ -85,35 +85,6 @@ class DiffusersInpaint:
         multiple = 8 * int(self._pipeline.vae_scale_factor)
         scale = 1.0 if self.side is None else self.side / max(width, height)
         return max(round(width * scale / multiple), 1) * multiple, max(round(height * scale / multiple), 1) * multiple
-
-
-def _pipeline(path: Path, device: str | None) -> Any:
-    import torch
-
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    dtype = torch.float32 if device == "cpu" else torch.bfloat16
-    kind = _pipeline_class(path)
-    try:
-        pipeline = kind.from_pretrained(path, dtype=dtype, local_files_only=True, use_safetensors=True)
-    except OSError as error:
-        raise MissingWeights(f"expected a complete pipeline with safetensors in {path}: {error}") from error
-    pipeline.set_progress_bar_config(disable=True)
-    return pipeline.to(device, dtype)
-
-
-def _pipeline_class(path: Path) -> Any:
-    import diffusers
-
-    index = path / "model_index.json"
-    if not index.is_file():
-        raise UsageError(f"expected a diffusers pipeline folder, but {path} has no model_index.json")
-    name = json.loads(index.read_text(encoding="utf-8")).get("_class_name")
-    if not isinstance(name, str) or not ("Inpaint" in name or "Fill" in name) or not hasattr(diffusers, name):
-        raise UsageError(
-            f"expected an inpainting pipeline of diffusers, but {index} names {name!r}; "
-            "give an inpainting checkpoint, such as StableDiffusionInpaintPipeline"
-        )
-    return getattr(diffusers, name)
 
 
 def _scaled(pixels: Any, size: tuple[int, int]) -> Any:

@@ -12,9 +12,10 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 
-from ...manifests.errors import MissingWeights, UsageError
-from ...manifests.weights import WEIGHTS, hub_cache, hub_snapshot, locate
+from ...manifests.errors import UsageError
+from ...manifests.weights import WEIGHTS, locate
 from ..decomposition import U8, Bool, Checked, Decomposition, Traits, checked
+from ..diffusers_folders import find_folder
 from ..inpaint import NavierStokes, PatchMatch, Telea
 from .classical import ClosedFormMatting, Fill, Identity, MeanFill
 from .layerdiffuse import NATIVE, BackgroundToForeground, ForegroundToBackground, load_layerdiffuse
@@ -223,16 +224,5 @@ def _any_pipeline(source: str) -> Entry:
     return Entry(
         about="an inpainting pipeline of diffusers",
         licence="unknown",
-        load=lambda options: load_any(_pipeline_folder(source), options.prompt, options.device),
+        load=lambda options: load_any(find_folder(source), options.prompt, options.device),
     )
-
-
-def _pipeline_folder(source: str) -> Path:
-    folder = Path(source).expanduser()
-    if folder.is_dir():
-        return folder
-    is_repo = source.count("/") == 1 and not source.startswith((".", "/", "~"))
-    if is_repo and (snapshot := hub_snapshot(source)):
-        return snapshot
-    remedy = f"run: hf download {source} --revision main" if is_repo else "give a folder that exists"
-    raise MissingWeights(f"no folder {source}, and nothing of that name in the hub cache {hub_cache()}; {remedy}")

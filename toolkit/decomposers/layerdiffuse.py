@@ -17,9 +17,10 @@ import numpy as np
 from ...manifests.errors import UsageError
 from ...manifests.weights import WEIGHTS, locate, revision_of
 from ..decomposition import U8, Bool, Decomposition
+from ..diffusers_folders import load_part, placement
 from ..inpaint import PatchMatch
+from ..models.layerdiffuse import add_offsets
 from .classical import ClosedFormMatting
-from .diffusers_folders import load_part, placement
 from .pipelines_diffusers import revision_under, torch_generator
 from .resizing import resized, resized_rgba
 
@@ -66,7 +67,7 @@ class LayerDiffuse:
         pipeline = load_part("StableDiffusionXLPipeline", base, dtype=torch.float32)
         pipeline.set_progress_bar_config(disable=True)
         self._plain = copy.deepcopy(pipeline.unet).to(place, dtype)
-        add_offsets(pipeline.unet, layers / self.offsets)
+        widen(pipeline.unet, layers / self.offsets)
         self._pipeline = pipeline.to(place, dtype)
         self._conditioned = pipeline.unet
 
@@ -176,7 +177,7 @@ def _on_grey(foreground: U8 | None, size: tuple[int, int]) -> U8:
 # ---- files
 
 
-def add_offsets(unet: Any, path: Path) -> None:
+def widen(unet: Any, path: Path) -> None:
     """Widen a UNet's first convolution as the file asks, with zeros, and add the file's offsets to its weights.
 
     Raises:
@@ -184,7 +185,7 @@ def add_offsets(unet: Any, path: Path) -> None:
     """
     import torch
 
-    from ..models.transparent_vae import check_tensors, read_tensors
+    from ..models.transparent_vae import read_tensors
 
     offsets = {diffusers_name(name): offset for name, offset in read_tensors(path).items()}
     first = offsets.get("conv_in.weight")
@@ -195,10 +196,7 @@ def add_offsets(unet: Any, path: Path) -> None:
     with torch.no_grad():
         unet.conv_in.weight.zero_()[:, : old.in_channels] = old.weight
         unet.conv_in.bias.copy_(old.bias)
-    check_tensors(path, offsets, unet, some=True)
-    weights = unet.state_dict()
-    for name, offset in offsets.items():
-        weights[name] += offset
+    add_offsets(unet, offsets, path)
 
 
 _ENDS = {

@@ -16,8 +16,8 @@ import numpy as np
 from ...manifests.errors import BadImage, UsageError
 from ...manifests.weights import locate, revision_of
 from ..decomposition import U8, Bool, Decomposition
+from ..diffusers_folders import inpainting_name, load_part, load_pipeline
 from .attentive_eraser import blurred_over, redirect_attention
-from .diffusers_folders import load_part, load_pipeline, pipeline_name
 from .resizing import resized, resized_mask
 
 _TOKENS_PER_TASK = 10
@@ -266,12 +266,8 @@ def load_any(folder: Path, prompt: str = "", device: str | None = None) -> Pipel
         UsageError: the folder names no inpainting pipeline.
         MissingWeights: its safetensors are not complete.
     """
-    kind = pipeline_name(folder)
-    if not ("Inpaint" in kind or "Fill" in kind):
-        raise UsageError(f"expected an inpainting pipeline of diffusers in {folder}, its model_index.json names {kind}")
-    return PipelineRemover(
-        load_pipeline(folder, kind, device), Published(weights=(), native=0), revision_of(folder), prompt
-    )
+    pipeline = load_pipeline(folder, inpainting_name(folder), device)
+    return PipelineRemover(pipeline, Published(weights=(), native=0), revision_of(folder), prompt)
 
 
 def _scheduler(current: Any, kind: str, settings: Mapping[str, Any]) -> Any:

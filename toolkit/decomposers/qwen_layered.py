@@ -12,8 +12,8 @@ import numpy as np
 from ...manifests.weights import locate, revision_of
 from ..compose import over_u8
 from ..decomposition import U8, Bool, Decomposition
+from ..diffusers_folders import load_pipeline
 from ..matte import mask_of
-from .diffusers_folders import load_pipeline
 from .pipelines_diffusers import revision_under, torch_generator
 from .resizing import resized_rgba
 

@@ -4,16 +4,16 @@ Offsets on the attention make the pipeline draw a foreground alone; ``transparen
 are those of the authors' demonstration, whose DPM-Solver++ (2M) on Karras' noise levels diffusers has as well.
 """
 
-import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from ...manifests.errors import MissingWeights, UsageError
+from ...manifests.errors import UsageError
 from ...manifests.weights import WEIGHTS, locate, revision_of
+from ..diffusers_folders import expect_pipeline, load_part, placement
 
 Bytes = npt.NDArray[np.uint8]
 
@@ -122,35 +122,34 @@ def _pipeline(base: Path, attention: Path, device: str | None) -> Any:
     import diffusers
     import torch
 
-    _expect_sdxl(base)
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    kind: Any = diffusers.StableDiffusionXLPipeline
+    from .transparent_vae import read_tensors
+
+    expect_pipeline(base, "StableDiffusionXLPipeline")
+    pipeline = load_part("StableDiffusionXLPipeline", base, dtype=torch.float32)
+    add_offsets(pipeline.unet, read_tensors(attention), attention)
     sampler: Any = diffusers.DPMSolverMultistepScheduler
-    try:
-        pipeline = kind.from_pretrained(base, dtype=torch.float32, local_files_only=True, use_safetensors=True)
-    except OSError as error:
-        raise MissingWeights(f"expected a complete pipeline with safetensors in {base}: {error}") from error
-    _add_offsets(pipeline.unet, attention)
     pipeline.scheduler = sampler.from_config(
         pipeline.scheduler.config, algorithm_type="dpmsolver++", solver_order=2, use_karras_sigmas=True
     )
     pipeline.set_progress_bar_config(disable=True)
-    return pipeline.to(device, torch.float32 if device == "cpu" else torch.bfloat16)
+    return pipeline.to(*placement(device))
 
 
-def _expect_sdxl(base: Path) -> None:
-    index = base / "model_index.json"
-    name = json.loads(index.read_text(encoding="utf-8")).get("_class_name") if index.is_file() else None
-    if name != "StableDiffusionXLPipeline":
-        raise UsageError(f"expected a StableDiffusionXLPipeline in {base}, but its model_index.json names {name!r}")
+def add_offsets(network: Any, offsets: Mapping[str, Any], path: Path) -> None:
+    """Add offsets to the weights of a network that have their names; the other weights stay.
 
+    Args:
+        network: a torch module.
+        offsets: tensors of the weights' shapes, by name.
+        path: of their file, for errors.
 
-def _add_offsets(unet: Any, path: Path) -> None:
-    from .transparent_vae import check_tensors, read_tensors
+    Raises:
+        UsageError: the network has no weight of a name, or one of another shape.
+    """
+    from .transparent_vae import check_tensors
 
-    offsets = read_tensors(path)
-    check_tensors(path, offsets, unet, some=True)
-    weights = unet.state_dict()
+    check_tensors(path, offsets, network, some=True)
+    weights = network.state_dict()
     for name, offset in offsets.items():
         weights[name] += offset
 

@@ -11,9 +11,10 @@ import pytest
 
 from layerkit.manifests.errors import BadImage, MissingWeights, UsageError
 from layerkit.manifests.weights import WEIGHTS
-from layerkit.toolkit.decomposers import diffusers_folders, layerdiffuse, load, pipelines_diffusers
+from layerkit.toolkit import diffusers_folders
+from layerkit.toolkit.decomposers import layerdiffuse, load, pipelines_diffusers
 from layerkit.toolkit.decomposers.attentive_eraser import RedirectedAttention, blurred_over
-from layerkit.toolkit.decomposers.layerdiffuse import add_offsets, diffusers_name
+from layerkit.toolkit.decomposers.layerdiffuse import diffusers_name, widen
 from layerkit.toolkit.decomposers.pipelines_diffusers import PUBLISHED, PipelineRemover, Published
 from layerkit.toolkit.decomposers.qwen_layered import QwenLayered, matched
 from layerkit.toolkit.decomposers.resizing import resized, resized_mask
@@ -300,7 +301,7 @@ def test_pickles_are_not_read(weights, tmp_path):
 
     copy = shutil.copytree(weights / "sd-inpaint", tmp_path / "sd-inpaint")
     (copy / "unet" / "diffusion_pytorch_model.safetensors").rename(copy / "unet" / "diffusion_pytorch_model.bin")
-    with pytest.raises(MissingWeights, match="complete StableDiffusionInpaintPipeline with safetensors"):
+    with pytest.raises(MissingWeights, match="expected a complete pipeline with safetensors"):
         load("sd-inpaint", tmp_path)
 
 
@@ -613,7 +614,7 @@ def test_offsets_widen_the_first_convolution_and_leave_what_it_saw_before(layer_
     path = layer_weights / "layerdiffuse-xl" / "layer_xl_fgble2bg.safetensors"
     network = unet(4, xl=True)
     before = {name: value.clone() for name, value in network.state_dict().items()}
-    add_offsets(network, path)
+    widen(network, path)
     after, offsets = network.state_dict(), load_file(path)
     first = offsets["diffusion_model.input_blocks.0.0.weight::diff::0"]
     torch.testing.assert_close(after["conv_in.weight"][:, :4], before["conv_in.weight"] + first[:, :4])
@@ -626,10 +627,10 @@ def test_offsets_widen_the_first_convolution_and_leave_what_it_saw_before(layer_
     assert network.config.in_channels == 4
     save_file({"input_blocks.0.0.weight": first, "time_embed.9.weight": first.clone()}, tmp_path / "odd.safetensors")
     with pytest.raises(UsageError, match="1 unexpected: time_embed"):
-        add_offsets(unet(4, xl=True), tmp_path / "odd.safetensors")
+        widen(unet(4, xl=True), tmp_path / "odd.safetensors")
     save_file({"out.0.weight": first}, tmp_path / "odd.safetensors")
     with pytest.raises(UsageError, match="first convolution"):
-        add_offsets(unet(4, xl=True), tmp_path / "odd.safetensors")
+        widen(unet(4, xl=True), tmp_path / "odd.safetensors")
 
 
 @pytest.mark.slow
