@@ -16,13 +16,14 @@ import numpy as np
 
 from ...manifests.errors import UsageError
 from ...manifests.weights import WEIGHTS, locate, revision_of
+from ..compose import resize_rgba
 from ..decomposition import U8, Bool, Decomposition
 from ..diffusers_folders import load_part, placement
 from ..inpaint import PatchMatch
 from ..models.layerdiffuse import add_offsets
 from .classical import ClosedFormMatting
 from .pipelines_diffusers import revision_under, torch_generator
-from .resizing import resized, resized_rgba
+from .resizing import resized
 
 NEGATIVE = "bad, ugly"
 NATIVE = 1024
@@ -74,7 +75,7 @@ class LayerDiffuse:
     def _size(self, mask: Bool) -> tuple[int, int]:
         scale = self._native / max(mask.shape)
         height, width = (max(round(side * scale / _MULTIPLE), 1) * _MULTIPLE for side in mask.shape)
-        return width, height
+        return height, width
 
     def _drawn(self, first: U8, second: U8, generator: np.random.Generator, **more: Any) -> Any:
         """The output of one run that sees the latents of two 8-bit (H, W, 3) pictures of the working size."""
@@ -130,8 +131,7 @@ class BackgroundToForeground(LayerDiffuse):
         vae = self._pipeline.vae
         rgba = decode(vae, self._decoder, latent / vae.config.scaling_factor)[0].permute(1, 2, 0).cpu().numpy()
         foreground = np.ascontiguousarray((rgba * 255).round().astype(np.uint8))
-        foreground[foreground[..., 3] == 0] = 0
-        return replace(known, foreground=resized_rgba(foreground, mask.shape[::-1]))
+        return replace(known, foreground=resize_rgba(foreground, image.shape[:2]))
 
 
 class ForegroundToBackground(LayerDiffuse):
@@ -157,7 +157,7 @@ class ForegroundToBackground(LayerDiffuse):
             callback_on_step_end=self._finish_plainly,
         )
         background = (drawn[0] * 255).round().astype(np.uint8)
-        return replace(known, background=resized(background, mask.shape[::-1]))
+        return replace(known, background=resized(background, image.shape[:2]))
 
     def _finish_plainly(self, pipeline: Any, step: int, timestep: Any, state: dict[str, Any]) -> dict[str, Any]:
         """After a step: hand the rest to the network without offsets, once the noise is low."""
@@ -169,8 +169,8 @@ class ForegroundToBackground(LayerDiffuse):
 
 
 def _on_grey(foreground: U8 | None, size: tuple[int, int]) -> U8:
-    """A cut-out of (width, height) over mid grey, which is how the models are shown one."""
-    rgba = resized_rgba(np.asarray(foreground), size).astype(np.float32)
+    """A cut-out of (height, width) over mid grey, which is how the models are shown one."""
+    rgba = resize_rgba(np.asarray(foreground), size).astype(np.float32)
     return np.rint((rgba[..., :3] - _GREY) * (rgba[..., 3:] / 255) + _GREY).astype(np.uint8)
 
 

@@ -81,31 +81,31 @@ class PipelineRemover:
         """
         from PIL import Image
 
-        size = self.working_size(*mask.shape)
+        size = self.working_size(*image.shape[:2])
         picture, hole = resized(image, size), resized_mask(mask, size)
         if self.published.dilate:
             hole = np.asarray(cv2.dilate(hole, np.ones((self.published.dilate,) * 2, np.uint8)), np.uint8)
         more = self.published.inputs(self._pipeline, picture, hole) if self.published.inputs else {}
         output = self._pipeline(
             **{"image": Image.fromarray(picture), "mask_image": Image.fromarray(hole * 255), **self._call, **more},
-            width=size[0],
-            height=size[1],
+            height=size[0],
+            width=size[1],
             generator=torch_generator(generator),
             output_type="np",
         )
         if any(getattr(output, "nsfw_content_detected", None) or ()):
             raise BadImage("refused_by_safety_checker", "the pipeline's safety checker blanked its result")
         filled = (output.images[0] * 255).round().astype(np.uint8)
-        return Decomposition(resized(filled, mask.shape[::-1]))
+        return Decomposition(resized(filled, image.shape[:2]))
 
     def working_size(self, height: int, width: int) -> tuple[int, int]:
-        """The (width, height) nearest to the native size that the VAE and three halvings of the network divide."""
+        """The (height, width) nearest to the native size that the VAE and three halvings of the network divide."""
         multiple, native = 8 * int(self._pipeline.vae_scale_factor), self.published.native
         if native and self.published.fit == "square":
             width = height = native
         side = min(width, height) if self.published.fit == "shorter" else max(width, height)
         scale = native / side if native else 1.0
-        return max(round(width * scale / multiple), 1) * multiple, max(round(height * scale / multiple), 1) * multiple
+        return max(round(height * scale / multiple), 1) * multiple, max(round(width * scale / multiple), 1) * multiple
 
 
 def revision_under(revision: str, prompt: str) -> str:

@@ -13,9 +13,9 @@ import numpy as np
 
 from ...manifests.errors import BadImage, RunError, UsageError
 from ...manifests.weights import revision_of
+from ..compose import resize_rgba
 from ..decomposition import U8, Decomposition, Traits
 from ..images import read
-from .resizing import resized_rgba
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"})
 _LAYERS = ("background", "foreground")
@@ -60,7 +60,7 @@ class Predictions(Traits):
         if not self.resize:
             expected, got = (f"{width}x{height}" for height, width in (size, rgba.shape[:2]))
             raise UsageError(f"expected {expected} px, as the case is, got {got} ({path}); or allow resizing")
-        return resized_rgba(rgba, size[::-1])
+        return resize_rgba(rgba, size)
 
 
 def load_predictions(

@@ -10,12 +10,11 @@ from typing import Any
 import numpy as np
 
 from ...manifests.weights import locate, revision_of
-from ..compose import over_u8
+from ..compose import over_u8, resize_rgba
 from ..decomposition import U8, Bool, Decomposition
 from ..diffusers_folders import load_pipeline
 from ..matte import mask_of
 from .pipelines_diffusers import revision_under, torch_generator
-from .resizing import resized_rgba
 
 _WHITE = 255
 
@@ -53,7 +52,7 @@ class QwenLayered:
             output_type="np",
         )
         stack = (np.asarray(output.images[0]) * 255).round().astype(np.uint8)
-        return matched([resized_rgba(layer, mask.shape[::-1]) for layer in stack], mask)
+        return matched([resize_rgba(layer, image.shape[:2]) for layer in stack], mask)
 
 
 def matched(layers: list[U8], mask: Bool) -> Decomposition:

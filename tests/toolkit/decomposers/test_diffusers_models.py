@@ -280,7 +280,7 @@ def test_any_inpainting_folder_runs_at_the_size_of_the_picture(weights):
     model = load(f"diffusers:{weights / 'sd-inpaint'}")
     model.inner.method._call["num_inference_steps"] = 2
     assert (model.licence, model.native) == ("unknown", 0)
-    assert model.inner.method.working_size(60, 80) == (80, 64)
+    assert model.inner.method.working_size(60, 80) == (64, 80)
     assert run(model).background.shape == IMAGE.shape
     with pytest.raises(UsageError, match=r"inpainting pipeline.*names StableDiffusionXLPipeline"):
         load(f"diffusers:{weights / 'sdxl-base'}")
@@ -400,9 +400,10 @@ def test_controlnet_is_shown_minus_one_in_the_hole():
 
 def test_masks_are_resized_by_the_nearest_pixel():
     mask = np.random.default_rng(0).random((32, 32)) < 0.5
-    np.testing.assert_array_equal(resized_mask(mask, (64, 64)), np.kron(mask, np.ones((2, 2))))
+    np.testing.assert_array_equal(resized_mask(mask, (64, 96)), np.kron(mask, np.ones((2, 3))))
     assert set(np.unique(resized_mask(mask, (45, 21)))) == {0, 1}
-    assert resized(IMAGE, (80, 60)) is IMAGE
+    assert resized(IMAGE, (60, 80)) is IMAGE
+    assert resized(IMAGE, (30, 50)).shape == (30, 50, 3)
 
 
 # ---- Attentive Eraser
