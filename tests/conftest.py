@@ -36,6 +36,22 @@ def shared_data() -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def judge_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A ``--weights`` folder with a tiny random EfficientNet of 64 px, saved as the Hub has it: with its classifier."""
+    import torch
+    from transformers import EfficientNetConfig, EfficientNetForImageClassification
+
+    torch.manual_seed(0)
+    size = {"image_size": 64, "width_coefficient": 0.1, "depth_coefficient": 0.1, "hidden_dim": 128}
+    network = EfficientNetForImageClassification(EfficientNetConfig(**size, initializer_range=0.5)).train()
+    with torch.no_grad():  # fills the statistics of its batch norms, without which a random network's output vanishes
+        network(torch.randn(16, 3, 64, 64))
+    folder = tmp_path_factory.mktemp("judge-weights")
+    network.save_pretrained(folder / "efficientnet-b0")
+    return folder
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     if item.get_closest_marker("gpu") is None:
         return

@@ -12,7 +12,7 @@ from layerkit.manifests.record import NOT_MEASURED
 from layerkit.pipelines.labelling import label, label_dataset, labels_of
 from layerkit.pipelines.labels import Label, evidence, read_labels, samples_of, tars_of, write_labels
 from layerkit.pipelines.train_judge import train_judge
-from layerkit.toolkit.judges import BASE, HEURISTICS, load_judge
+from layerkit.toolkit.judges import HEURISTICS, load_judge
 from layerkit.toolkit.shards import decode_layers
 
 pytestmark = pytest.mark.slow
@@ -112,7 +112,9 @@ class Session:
         self.seen["closed"] = []
 
 
-def test_a_session_goes_on_with_its_file_and_a_judge_is_trained_on_it(fiftyone, tiny_build, tmp_path, monkeypatch):
+def test_a_session_goes_on_with_its_file_and_a_judge_is_trained_on_it(
+    fiftyone, tiny_build, judge_weights, tmp_path, monkeypatch
+):
     keys, out, sessions = list(tars_of(tiny_build)), tmp_path / "labels.jsonl", []
     tags = {key: ["bad" if k % 2 else "good"] for k, key in enumerate(keys[1:], 1)} | {keys[-1]: ["good", "bad"]}
     elsewhere, before = (
@@ -139,17 +141,8 @@ def test_a_session_goes_on_with_its_file_and_a_judge_is_trained_on_it(fiftyone, 
     assert {elsewhere, before, Label(key=keys[1], role="inpaint-quality", label="good")} <= set(written)
 
     write_labels(out, [one for one in written if one.key != "elsewhere"])
-    weights = tiny_weights(tmp_path / "weights")
-    metrics = train_judge("mask-quality", tiny_build, out, tmp_path / "run", weights=weights)
+    metrics = train_judge("mask-quality", tiny_build, out, tmp_path / "run", weights=judge_weights)
     assert (metrics.n_train, metrics.n_test) == (9, 2)
-    judge = load_judge("mask-quality", str(tmp_path / "run"), weights)
+    judge = load_judge("mask-quality", str(tmp_path / "run"), judge_weights)
     _, sample = next(samples_of(tiny_build, keys))
     assert 0 < judge(*evidence("mask-quality", decode_layers(sample))) < 1
-
-
-def tiny_weights(folder: Path) -> Path:
-    from transformers import EfficientNetConfig, EfficientNetForImageClassification
-
-    size = {"image_size": 32, "width_coefficient": 0.1, "depth_coefficient": 0.1, "hidden_dim": 128}
-    EfficientNetForImageClassification(EfficientNetConfig(**size)).save_pretrained(folder / BASE)
-    return folder

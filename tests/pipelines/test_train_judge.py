@@ -13,26 +13,10 @@ from layerkit.manifests.errors import MissingWeights, UsageError
 from layerkit.pipelines.labels import Label, evidence, samples_of, write_labels
 from layerkit.pipelines.train_judge import fit, train_judge
 from layerkit.toolkit.images import encode_png
-from layerkit.toolkit.judges import BASE, load_judge
+from layerkit.toolkit.judges import load_judge
 from layerkit.toolkit.shards import TarWriter, decode_layers
 
 SIDE, COUNT = 64, 96
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory):
-    """A ``--weights`` folder with a tiny random EfficientNet."""
-    import torch
-    from transformers import EfficientNetConfig, EfficientNetForImageClassification
-
-    torch.manual_seed(0)
-    size = {"image_size": SIDE, "width_coefficient": 0.1, "depth_coefficient": 0.1, "hidden_dim": 128}
-    network = EfficientNetForImageClassification(EfficientNetConfig(**size, initializer_range=0.5)).train()
-    with torch.no_grad():  # fills the statistics of its batch norms, without which a random network's output vanishes
-        network(torch.randn(16, 3, SIDE, SIDE))
-    folder = tmp_path_factory.mktemp("weights")
-    network.save_pretrained(folder / BASE)
-    return folder
 
 
 def texture(rng: np.random.Generator, low: int, high: int) -> np.ndarray:
@@ -88,10 +72,10 @@ def labels(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def run(build, labels, weights, tmp_path_factory):
+def run(build, labels, judge_weights, tmp_path_factory):
     """A trained judge of masks, and its metrics."""
     out = tmp_path_factory.mktemp("runs") / "mask"
-    return out, train_judge("mask-quality", build, labels, out, weights=weights)
+    return out, train_judge("mask-quality", build, labels, out, weights=judge_weights)
 
 
 def test_held_out_masks_are_told_apart_by_random_features(run):
@@ -102,11 +86,11 @@ def test_held_out_masks_are_told_apart_by_random_features(run):
     assert 0 <= metrics.heuristic_roc_auc <= 1
 
 
-def test_held_out_holes_are_told_apart_by_random_features(build, labels, weights, tmp_path):
-    assert train_judge("inpaint-quality", build, labels, tmp_path / "run", weights=weights).roc_auc > 0.85
+def test_held_out_holes_are_told_apart_by_random_features(build, labels, judge_weights, tmp_path):
+    assert train_judge("inpaint-quality", build, labels, tmp_path / "run", weights=judge_weights).roc_auc > 0.85
 
 
-def test_the_folder_holds_what_was_trained(run, weights):
+def test_the_folder_holds_what_was_trained(run, judge_weights):
     out, metrics = run
     assert sorted(path.name for path in out.iterdir()) == [
         "config.toml",
@@ -134,9 +118,9 @@ def test_the_folder_holds_what_was_trained(run, weights):
     assert json.loads((out / "metrics.json").read_text()) == asdict(metrics)
 
 
-def test_the_loaded_judge_says_what_the_metrics_say(run, build, weights):
+def test_the_loaded_judge_says_what_the_metrics_say(run, build, judge_weights):
     out, metrics = run
-    judge = load_judge("mask-quality", str(out), weights)
+    judge = load_judge("mask-quality", str(out), judge_weights)
     scores = {}
     for key, sample in samples_of(build, [label.key for label in said("mask-quality")]):
         scores[key] = judge(*evidence("mask-quality", decode_layers(sample)))
@@ -146,10 +130,12 @@ def test_the_loaded_judge_says_what_the_metrics_say(run, build, weights):
     assert len(right) - sum(right) == pytest.approx(wrong + (1 - train_accuracy) * metrics.n_train, abs=2)
 
 
-def test_training_twice_gives_the_same_bytes_and_another_seed_holds_out_others(run, build, labels, weights, tmp_path):
+def test_training_twice_gives_the_same_bytes_and_another_seed_holds_out_others(
+    run, build, labels, judge_weights, tmp_path
+):
     out, _ = run
-    train_judge("mask-quality", build, labels, tmp_path / "again", weights=weights)
-    train_judge("mask-quality", build, labels, tmp_path / "other", weights=weights, seed=1)
+    train_judge("mask-quality", build, labels, tmp_path / "again", weights=judge_weights)
+    train_judge("mask-quality", build, labels, tmp_path / "other", weights=judge_weights, seed=1)
     for path in out.iterdir():
         assert (tmp_path / "again" / path.name).read_bytes() == path.read_bytes()
     assert (tmp_path / "other" / "head.safetensors").read_bytes() != (out / "head.safetensors").read_bytes()
@@ -200,10 +186,10 @@ def test_a_feature_that_never_changes_weighs_nothing():
         (range(90, 110), r"expected keys of samples of .*, 14 of 20 are not: s-096, s-097, s-098"),
     ],
 )
-def test_labels_that_cannot_be_trained_on_are_refused(build, weights, tmp_path, keys, message):
+def test_labels_that_cannot_be_trained_on_are_refused(build, judge_weights, tmp_path, keys, message):
     write_labels(tmp_path / "labels.jsonl", [*said("mask-quality", keys), *said("inpaint-quality")])
     with pytest.raises(UsageError, match=message):
-        train_judge("mask-quality", build, tmp_path / "labels.jsonl", tmp_path / "run", weights=weights)
+        train_judge("mask-quality", build, tmp_path / "labels.jsonl", tmp_path / "run", weights=judge_weights)
     assert not (tmp_path / "run").exists()
 
 
@@ -218,16 +204,22 @@ def test_labels_that_cannot_be_trained_on_are_refused(build, weights, tmp_path, 
         ({"labels": Path("nowhere")}, "expected a labels file"),
     ],
 )
-def test_wrong_arguments_are_refused(build, labels, weights, tmp_path, changes, message):
-    given = {"role": "mask-quality", "build": build, "labels": labels, "out": tmp_path / "run", "weights": weights}
+def test_wrong_arguments_are_refused(build, labels, judge_weights, tmp_path, changes, message):
+    given = {
+        "role": "mask-quality",
+        "build": build,
+        "labels": labels,
+        "out": tmp_path / "run",
+        "weights": judge_weights,
+    }
     with pytest.raises(UsageError, match=message):
         train_judge(**given | changes)
     assert not (tmp_path / "run").exists()
 
 
-def test_an_earlier_run_is_not_overwritten(build, labels, weights, tmp_path):
+def test_an_earlier_run_is_not_overwritten(build, labels, judge_weights, tmp_path):
     with pytest.raises(UsageError, match=rf"--out: expected a folder that does not exist yet, got {tmp_path}"):
-        train_judge("mask-quality", build, labels, tmp_path, weights=weights)
+        train_judge("mask-quality", build, labels, tmp_path, weights=judge_weights)
 
 
 def test_without_weights_the_command_that_gets_them_is_named(build, labels, tmp_path, monkeypatch):

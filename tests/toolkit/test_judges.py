@@ -17,7 +17,7 @@ from layerkit.toolkit.inpaint import PatchMatch, Telea, inpaint
 from layerkit.toolkit.judges import BASE, HEURISTICS, ROLES, Features, LearnedJudge, load_judge
 from layerkit.toolkit.saliency import IMAGENET_MEAN, IMAGENET_STD
 
-SIDE = 32
+SIDE = 64  # of the network of ``judge_weights``
 MASK, INPAINT = (HEURISTICS[role] for role in ROLES)
 
 
@@ -32,22 +32,6 @@ def disc():
     """A bright disc on a dark texture, and its mask."""
     mask = cv2.circle(np.zeros((96, 128), np.uint8), (64, 48), 24, 1, -1) > 0
     return np.where(mask[..., None], texture(1, 150, 255), texture(2, 0, 100)), mask
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory):
-    """A ``--weights`` folder with a tiny random EfficientNet, saved as the Hub has it: with its classifier."""
-    import torch
-    from transformers import EfficientNetConfig, EfficientNetForImageClassification
-
-    torch.manual_seed(0)
-    size = {"image_size": SIDE, "width_coefficient": 0.1, "depth_coefficient": 0.1, "hidden_dim": 128}
-    network = EfficientNetForImageClassification(EfficientNetConfig(**size, initializer_range=0.5)).train()
-    with torch.no_grad():  # fills the statistics of its batch norms, without which a random network's output vanishes
-        network(torch.randn(16, 3, SIDE, SIDE))
-    folder = tmp_path_factory.mktemp("weights")
-    network.save_pretrained(folder / BASE)
-    return folder
 
 
 def write_run(folder: Path, role: str, revision: str, size: int, **changes: object) -> Path:
@@ -140,7 +124,7 @@ def test_mask_heuristic_tells_true_masks_of_photographs_from_spoilt_ones(shared_
 # ---- features
 
 
-def test_features_are_those_of_transformers_for_the_crop_and_the_crop_in_grey(weights, disc):
+def test_features_are_those_of_transformers_for_the_crop_and_the_crop_in_grey(judge_weights, disc):
     import torch
     from transformers import EfficientNetModel
 
@@ -149,10 +133,10 @@ def test_features_are_those_of_transformers_for_the_crop_and_the_crop_in_grey(we
     views = [image[region], np.where(mask[region][..., None], image[region], np.uint8(128))]
     sized = [cv2.resize(view, (SIDE, SIDE), interpolation=cv2.INTER_AREA) / 255 for view in views]
     pixels = torch.tensor((np.stack(sized) - IMAGENET_MEAN) / IMAGENET_STD, dtype=torch.float32).permute(0, 3, 1, 2)
-    network = EfficientNetModel.from_pretrained(weights / BASE).eval()
+    network = EfficientNetModel.from_pretrained(judge_weights / BASE).eval()
     with torch.no_grad():
         expected = network(pixels).last_hidden_state.mean((2, 3)).numpy()
-    features = Features(weights)
+    features = Features(judge_weights)
     found = features("mask-quality", image, mask)
     np.testing.assert_allclose(found[:-1], expected.ravel(), rtol=1e-4, atol=1e-5)
     assert found[-1] == pytest.approx(mask.mean() ** 0.5)
@@ -160,20 +144,20 @@ def test_features_are_those_of_transformers_for_the_crop_and_the_crop_in_grey(we
     assert expected.std() > 0.01, "random weights must not let everything vanish"
 
 
-def test_features_see_the_surroundings_of_the_mask_and_nothing_beyond(weights, disc):
+def test_features_see_the_surroundings_of_the_mask_and_nothing_beyond(judge_weights, disc):
     image, mask = disc
     near, far = image.copy(), image.copy()
     near[20:24, 60:68], far[:10] = 255, 255
-    features = Features(weights)
+    features = Features(judge_weights)
     for role in ROLES:
         seen = features(role, image, mask)
         np.testing.assert_array_equal(features(role, far, mask), seen)
         assert not np.array_equal(features(role, near, mask), seen)
 
 
-def test_features_of_an_empty_and_of_a_full_mask_are_finite(weights, disc):
+def test_features_of_an_empty_and_of_a_full_mask_are_finite(judge_weights, disc):
     image, mask = disc
-    features = Features(weights)
+    features = Features(judge_weights)
     for role in ROLES:
         assert np.isfinite(features(role, image, np.zeros_like(mask))).all()
         assert np.isfinite(features(role, image, np.ones_like(mask))).all()
@@ -186,9 +170,9 @@ def test_incomplete_weights_are_missing_weights(tmp_path):
         Features(tmp_path)
 
 
-def test_a_broken_file_and_another_network_are_refused(weights, tmp_path):
+def test_a_broken_file_and_another_network_are_refused(judge_weights, tmp_path):
     folder = tmp_path / BASE
-    shutil.copytree(weights / BASE, folder)
+    shutil.copytree(judge_weights / BASE, folder)
     save_file({"conv_stem.weight": np.zeros(3, np.float32)}, folder / "model.safetensors")
     with pytest.raises(UsageError, match=r"it lacks \d+ tensors such as efficientnet\."):
         Features(tmp_path)
@@ -200,46 +184,46 @@ def test_a_broken_file_and_another_network_are_refused(weights, tmp_path):
 # ---- trained folders
 
 
-def test_a_learned_judge_is_the_sigmoid_of_its_neuron(weights, disc, tmp_path):
+def test_a_learned_judge_is_the_sigmoid_of_its_neuron(judge_weights, disc, tmp_path):
     image, mask = disc
-    features = Features(weights)
+    features = Features(judge_weights)
     seen = features("mask-quality", image, mask)
     run = write_run(tmp_path / "run", "mask-quality", features.revision, len(seen))
-    judge = load_judge("mask-quality", str(run), weights)
+    judge = load_judge("mask-quality", str(run), judge_weights)
     assert judge(image, mask) == pytest.approx(1 / (1 + np.exp(-(0.01 * seen.sum() + 0.25))), rel=1e-5)
     assert judge.name == "efficientnet-b0-mask-quality"
     assert judge.revision == revision_of(run / "head.safetensors")
 
 
-def test_a_judge_of_another_role_is_refused(weights, tmp_path):
+def test_a_judge_of_another_role_is_refused(judge_weights, tmp_path):
     run = write_run(tmp_path / "run", "mask-quality", "abc", 1)
     with pytest.raises(UsageError, match=r"expected a judge of inpaint-quality.*it judges mask-quality"):
-        load_judge("inpaint-quality", str(run), weights)
+        load_judge("inpaint-quality", str(run), judge_weights)
 
 
-def test_a_judge_of_another_base_is_refused(weights, tmp_path):
+def test_a_judge_of_another_base_is_refused(judge_weights, tmp_path):
     run = write_run(tmp_path / "run", "mask-quality", "0123abcd", 1)
     with pytest.raises(UsageError, match=r"trained on efficientnet-b0@0123abcd, but efficientnet-b0@sha256:"):
-        LearnedJudge(run, weights)
+        LearnedJudge(run, judge_weights)
 
 
 @pytest.mark.parametrize("file", ["config.toml", "head.safetensors"])
-def test_a_folder_without_its_files_is_refused(weights, tmp_path, file):
+def test_a_folder_without_its_files_is_refused(judge_weights, tmp_path, file):
     run = write_run(tmp_path / "run", "mask-quality", "abc", 1)
     (run / file).unlink()
     with pytest.raises(UsageError, match=rf"{run} lacks {file}"):
-        load_judge("mask-quality", str(run), weights)
+        load_judge("mask-quality", str(run), judge_weights)
 
 
-def test_what_is_no_judge_is_refused(weights, tmp_path):
+def test_what_is_no_judge_is_refused(judge_weights, tmp_path):
     with pytest.raises(UsageError, match=r"expected 'heuristic' or the folder of a trained judge, got 'nowhere'"):
         load_judge("mask-quality", "nowhere")
     with pytest.raises(UsageError, match=r"mask-quality, inpaint-quality\), got 'taste'"):
         load_judge("taste", "heuristic")
     run = write_run(tmp_path / "run", "mask-quality", "abc", 1, colour="red")
     with pytest.raises(UsageError, match=r"config\.toml: unknown key 'colour'"):
-        load_judge("mask-quality", str(run), weights)
+        load_judge("mask-quality", str(run), judge_weights)
     broken = write_run(tmp_path / "broken", "mask-quality", "abc", 1)
     (broken / "head.safetensors").write_bytes(b"\x08")
     with pytest.raises(UsageError, match=r"head\.safetensors: expected the tensors weight"):
-        load_judge("mask-quality", str(broken), weights)
+        load_judge("mask-quality", str(broken), judge_weights)
