@@ -4,7 +4,7 @@ Offsets on the attention make the pipeline draw a foreground alone; ``transparen
 are those of the authors' demonstration, whose DPM-Solver++ (2M) on Karras' noise levels diffusers has as well.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -135,7 +135,7 @@ def _pipeline(base: Path, attention: Path, device: str | None) -> Any:
     return pipeline.to(*placement(device))
 
 
-def add_offsets(network: Any, offsets: Mapping[str, Any], path: Path) -> None:
+def add_offsets(network: Any, offsets: dict[str, Any], path: Path) -> None:
     """Add offsets to the weights of a network that have their names; the other weights stay.
 
     Args:
