@@ -185,7 +185,7 @@ def widen(unet: Any, path: Path) -> None:
     """
     import torch
 
-    from ..models.transparent_vae import read_tensors
+    from ..models.tensor_files import read_tensors
 
     offsets = {diffusers_name(name): offset for name, offset in read_tensors(path).items()}
     first = offsets.get("conv_in.weight")

@@ -1,82 +1,23 @@
 """LayerDecomp (Yang et al. 2024, arXiv 2411.17864): an image and a mask to a clean background and an RGBA foreground.
 
-Its losses (equations 1 to 3), its sampler and its ablations (table 1); the network is in ``layerdecomp_network``. All
-pictures here are float tensors in 0..1, alpha straight; every latent has about unit variance.
+Its ablations (table 1), its options, its training step, its sampler. The losses stand in ``layerdecomp_loss``, the
+network in ``layerdecomp_network``. All pictures here are float tensors in 0..1, alpha straight.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
 
 import torch
-from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
 
 from ...manifests.errors import UsageError
-from .layerdecomp_network import LayerDecompTransformer
-
-_BETAS = {"scaled_linear": (0.00085, 0.012), "linear": (0.0001, 0.02)}
-
-Denoiser = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""As :meth:`LayerDecompTransformer.forward`."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Codec:
-    """What turns pictures into latents and back; every function on a batch, the decoders differentiable, unclipped.
-
-    The paper encodes the mask as a picture, by the RGB encoder. Parameters behind the functions must be frozen
-    (``requires_grad_(False)``) for the consistency loss to train the network alone.
-
-    Attributes:
-        encode: (N, 3, H, W) to (N, C, h, w), of image, mask and background.
-        encode_rgba: (N, 4, H, W) to (N, C, h, w), of the foreground.
-        decode: (N, C, h, w) to (N, 3, H, W).
-        decode_rgba: (N, C, h, w) to (N, 4, H, W).
-    """
-
-    encode: Callable[[Tensor], Tensor]
-    encode_rgba: Callable[[Tensor], Tensor]
-    decode: Callable[[Tensor], Tensor]
-    decode_rgba: Callable[[Tensor], Tensor]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Batch:
-    """What a training step sees.
-
-    Attributes:
-        image: the composite, (N, 3, H, W).
-        condition: latents of image and mask, (N, 2, C, h, w).
-        layers: clean latents of background and foreground, (N, 2, C, h, w); (N, 1, C, h, w) for ``v0``.
-        has_foreground: (N,), bool; False for a pair of photographs with and without the object, whose foreground
-            nobody knows: its latent is never read.
-    """
-
-    image: Tensor
-    condition: Tensor
-    layers: Tensor
-    has_foreground: Tensor
-
-
-@dataclass(frozen=True, kw_only=True)
-class Consistency:
-    """Options of the pixel consistency loss (equation 3), on which the paper is silent.
-
-    Attributes:
-        weight: of the loss beside the noise loss. The paper sums over pixels; here it is their mean, so that a weight
-            holds at every size.
-        rule: how a timestep counts: ``all`` alike, ``below:T`` only those less than T, or ``alpha-weighted``, by the
-            share of signal in the noisy latent. The last is the default: the error of x0 grows as 1 / sqrt(alpha_t),
-            so that late timesteps would outweigh all others.
-        unpaired: whether it also counts where no foreground is known. The abstract gives that as its purpose; the
-            foreground is then predicted from the image alone, its noisy latent being masked out.
-    """
-
-    weight: float = 1.0
-    rule: str = "alpha-weighted"
-    unpaired: bool = True
+from .codecs import Codec, load_codec
+from .layerdecomp_backbones import backbone_of, filled_from, sizes_of
+from .layerdecomp_loss import Consistency, condition_of, encode_batch, losses, noise_schedule
+from .layerdecomp_network import LayerDecompConfig
+from .system import Origin, System, Triplets
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,186 +28,120 @@ class Variant:
         foreground: what the data give as foreground. ``none``: no foreground map at all
             (``LayerDecompConfig.foreground`` False, ``Batch.layers`` the background alone). ``object``: colour and
             alpha of the object without its shadow, which the image shows nevertheless. ``effects``: object and shadow.
-        consistency: options of the consistency loss; None switches it off.
+        is_consistent: whether the consistency loss is on.
     """
 
     foreground: Literal["none", "object", "effects"]
-    consistency: Consistency | None = None
+    is_consistent: bool = False
 
 
 VARIANTS = {
     "v0": Variant(foreground="none"),
     "v1": Variant(foreground="object"),
     "v2": Variant(foreground="effects"),
-    "full": Variant(foreground="effects", consistency=Consistency()),
+    "full": Variant(foreground="effects", is_consistent=True),
 }
 """The paper's ablations by name."""
 
 
-# ---- diffusion
+@dataclass(frozen=True, kw_only=True)
+class LayerDecompOptions:
+    """Everything that makes a LayerDecomp.
 
-
-def noise_schedule(name: str) -> DDIMScheduler:
-    """1,000 timesteps of noise that is predicted as such; ``name`` as in ``LayerDecompConfig.schedule``.
-
-    The paper names DDIM alone. ``trailing`` spacing starts at the last timestep, where training saw nearly pure noise.
+    Attributes:
+        variant: an ablation, of :data:`VARIANTS`.
+        consistency: options of that loss, for the variant that has it.
+        codec: ``vae``, or ``pixels``, which needs no weights and suits small pictures.
+        vae: folder or name in the hub cache of the RGB VAE; empty lets the RGBA VAE take its place.
+        rgba_vae: folder of the RGBA VAE, a run of ``rgba-vae``.
+        network: sizes of a network from scratch; those of a DiT that training begins with take their place.
+        backbone: JSON of the configuration of a FLUX or SD3 transformer to build on; filled in from the base.
+        steps: of the sampler; the paper takes 50.
     """
-    start, end = _BETAS[name]
-    scheduler: DDIMScheduler = DDIMScheduler(
-        beta_start=start, beta_end=end, beta_schedule=name, clip_sample=False, timestep_spacing="trailing"
-    )
-    return scheduler
+
+    variant: Literal["v0", "v1", "v2", "full"] = "full"
+    consistency: Consistency = field(default_factory=Consistency)
+    codec: Literal["vae", "pixels"] = "vae"
+    vae: str = ""
+    rgba_vae: str = ""
+    network: LayerDecompConfig = field(default_factory=LayerDecompConfig)
+    backbone: str = ""
+    steps: int = 50
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.steps <= 1000:
+            raise UsageError(f"steps of the sampler: expected 1..1000, got {self.steps}")
 
 
-def add_noise(clean: Tensor, noise: Tensor, alpha: Tensor) -> Tensor:
-    """x_t = sqrt(alpha) x0 + sqrt(1 - alpha) noise, (N, ...); ``alpha`` (N,) is the cumulative product at t."""
-    alpha = _spread(alpha, clean)
-    return alpha.sqrt() * clean + (1 - alpha).sqrt() * noise
-
-
-def clean_estimate(noisy: Tensor, noise: Tensor, alpha: Tensor) -> Tensor:
-    """Equation 2, x0 = (x_t - sqrt(1 - alpha) noise) / sqrt(alpha), the inverse of :func:`add_noise`."""
-    alpha = _spread(alpha, noisy)
-    return (noisy - (1 - alpha).sqrt() * noise) / alpha.sqrt()
-
-
-def _spread(alpha: Tensor, like: Tensor) -> Tensor:
-    return alpha.reshape(-1, *[1] * (like.ndim - 1))
-
-
-# ---- losses
-
-
-def condition_of(codec: Codec, image: Tensor, mask: Tensor) -> Tensor:
-    """Latents (N, 2, C, h, w) of an image (N, 3, H, W) and of its object's mask (N, 1, H, W), float 0 or 1."""
-    return torch.stack([codec.encode(image), codec.encode(mask.expand_as(image))], 1)
-
-
-@torch.no_grad()
-def encode_batch(
-    codec: Codec, image: Tensor, mask: Tensor, background: Tensor, foreground: Tensor | None, has_foreground: Tensor
-) -> Batch:
-    """Triplets to a :class:`Batch`.
+class LayerDecomp(System):
+    """LayerDecomp as the loop trains it.
 
     Args:
-        codec: the frozen encoders.
-        image: (N, 3, H, W).
-        mask: (N, 1, H, W), float 0 or 1.
-        background: (N, 3, H, W).
-        foreground: (N, 4, H, W), of any content where ``has_foreground`` is False; None for ``v0``.
-        has_foreground: (N,), bool.
+        options: see :class:`LayerDecompOptions`.
+        network: predicts noise; all of it is trained.
+        codec: frozen.
     """
-    layers = [codec.encode(background)]
-    if foreground is not None:
-        layers.append(codec.encode_rgba(foreground))
-    condition = condition_of(codec, image, mask)
-    return Batch(image=image, condition=condition, layers=torch.stack(layers, 1), has_foreground=has_foreground)
+
+    def __init__(self, options: LayerDecompOptions, network: Any, codec: Any) -> None:
+        super().__init__()
+        self.options, self.network, self.codec = options, network, codec
+        self.foreground = VARIANTS[options.variant].foreground
+        self.multiple = network.patch * codec.factor
+        alphas = noise_schedule(network.schedule).alphas_cumprod
+        self.register_buffer("alphas_cumprod", alphas, persistent=False)
+
+    def forward(self, batch: Triplets, generator: torch.Generator, step: int) -> dict[str, Tensor]:
+        """See :meth:`System.forward`."""
+        foreground = None if self.foreground == "none" else batch.foreground
+        encoded = encode_batch(self.codec, batch.image, batch.mask, batch.background, foreground, batch.has_foreground)
+        noise = torch.randn(encoded.layers.shape, generator=generator).to(batch.image.device)
+        timesteps = torch.randint(len(self.alphas_cumprod), (len(noise),), generator=generator).to(noise.device)
+        consistency = self.options.consistency if VARIANTS[self.options.variant].is_consistent else None
+        return losses(
+            self.network, encoded, noise, timesteps, self.alphas_cumprod, codec=self.codec, consistency=consistency
+        )
+
+    def decompose(self, image: Tensor, mask: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor | None]:
+        """See :meth:`System.decompose`."""
+        background, *foreground = decompose(self.network, self.codec, image, [mask], generator, self.options.steps)
+        return background, foreground[0] if foreground else None
 
 
-def losses(
-    network: Denoiser,
-    batch: Batch,
-    noise: Tensor,
-    timesteps: Tensor,
-    alphas_cumprod: Tensor,
-    *,
-    codec: Codec | None = None,
-    consistency: Consistency | None = None,
-) -> dict[str, Tensor]:
-    """Losses of one step by name; ``total`` is what to minimise.
-
-    ``background`` and ``foreground`` are the noise loss (equation 1), squared error averaged over a layer's latent and
-    over the whole batch; a sample without foreground adds zero to the latter, and the network sees zeros for its noisy
-    foreground. So the loss of a batch is the mean of those of its parts, however the parts are mixed.
-    ``consistency`` (equation 3) comes before its weight.
-
-    Args:
-        network: predicts noise.
-        batch: N samples.
-        noise: standard normal, shaped as ``batch.layers``.
-        timesteps: (N,), integer.
-        alphas_cumprod: of the schedule, on the batch's device (:func:`noise_schedule`).
-        codec: frozen decoders; needed for the consistency loss alone.
-        consistency: None leaves that loss out.
+def resolve(options: LayerDecompOptions, origin: Origin) -> LayerDecompOptions:
+    """The options with the sizes of the base that training begins with, so that a run can be loaded without it.
 
     Raises:
-        UsageError: consistency without a codec or without a foreground.
+        UsageError: the base is no transformer that fits.
+        MissingWeights: it is not on this machine.
     """
-    alpha = alphas_cumprod[timesteps]
-    known = _known(batch)
-    noisy = add_noise(batch.layers, noise, alpha)
-    noisy = torch.where(known[..., None, None, None], noisy, 0)
-    predicted = network(noisy, batch.condition, timesteps).float()
-    errors = (predicted - noise).square().mean((2, 3, 4)) * known
-    parts = dict(zip(("background", "foreground"), errors.mean(0), strict=False))
-    total = errors.mean(0).sum()
-    if consistency:
-        if codec is None or batch.layers.shape[1] == 1:
-            raise UsageError("the consistency loss needs decoders and a foreground; leave it out for v0")
-        weights = timestep_weights(consistency.rule, timesteps, alphas_cumprod)
-        weights = weights if consistency.unpaired else weights * batch.has_foreground
-        parts["consistency"] = consistency_loss(codec, batch.image, clean_estimate(noisy, predicted, alpha), weights)
-        total = total + consistency.weight * parts["consistency"]
-    return parts | {"total": total}
+    network, backbone = sizes_of(origin.base, options.network) if origin.base else (options.network, options.backbone)
+    network = replace(network, foreground=VARIANTS[options.variant].foreground != "none")
+    return replace(options, network=network, backbone=backbone)
 
 
-def _known(batch: Batch) -> Tensor:
-    """Which layers have a truth, (N, layers), bool."""
-    known = torch.ones(batch.layers.shape[:2], dtype=torch.bool, device=batch.layers.device)
-    known[:, 1:] = batch.has_foreground[:, None]
-    return known
-
-
-def timestep_weights(rule: str, timesteps: Tensor, alphas_cumprod: Tensor) -> Tensor:
-    """Weights (N,) in 0..1 of the samples in the consistency loss; see :class:`Consistency`.
+def build(options: LayerDecompOptions, origin: Origin) -> LayerDecomp:
+    """A LayerDecomp of resolved options; its network begins with the base's weights, if there is one.
 
     Raises:
-        UsageError: no such rule.
+        UsageError: network and codec do not fit each other, or no VAE lies where the options say.
     """
-    match rule.split(":"):
-        case ["all"]:
-            return torch.ones_like(alphas_cumprod[timesteps])
-        case ["below", limit] if limit.isdecimal():
-            return (timesteps < int(limit)).to(alphas_cumprod.dtype)
-        case ["alpha-weighted"]:
-            return alphas_cumprod[timesteps]
-    raise UsageError(f"the timestep rule is all, below:T (T an integer) or alpha-weighted, got {rule!r}")
-
-
-def consistency_loss(codec: Codec, image: Tensor, layers: Tensor, weights: Tensor) -> Tensor:
-    """Equation 3: mean absolute difference of the image and its recomposition from estimated layers.
-
-    Samples of weight zero are not decoded.
-
-    Args:
-        codec: frozen decoders; the gradient goes through them.
-        image: (N, 3, H, W).
-        layers: clean latents of background and foreground, (N, 2, C, h, w).
-        weights: (N,).
-
-    Returns:
-        The weighted sum over samples, divided by N; a scalar.
-    """
-    counted = weights > 0
-    if not counted.any():
-        return layers.sum() * 0  # a zero that still has a gradient, for all ranks to go backward alike
-    background, foreground = layers[counted].unbind(1)
-    composite = over(codec.decode_rgba(foreground), codec.decode(background))
-    differences = (image[counted] - composite).abs().mean((1, 2, 3))
-    return (weights[counted] * differences).sum() / len(weights)
-
-
-def over(foreground: Tensor, background: Tensor) -> Tensor:
-    """A straight (N, 4, H, W) over an opaque (N, 3, H, W)."""
-    alpha = foreground[:, 3:]
-    return alpha * foreground[:, :3] + (1 - alpha) * background
+    codec = load_codec(options.codec, options.vae, options.rgba_vae, meta=origin.meta)
+    channels = options.network.latent_channels
+    if codec.channels != channels:
+        raise UsageError(
+            f"network.latent_channels: expected {codec.channels}, as the latents of the codec have, got {channels}"
+        )
+    network = backbone_of(options.backbone, options.network) if options.backbone else options.network.build()
+    if origin.base and origin.run is None and not origin.meta:
+        filled_from(network, origin.base)
+    return LayerDecomp(options, network, codec)
 
 
 # ---- inference
 
 
 @torch.no_grad()
-def sample(network: LayerDecompTransformer, condition: Tensor, generator: torch.Generator, steps: int = 50) -> Tensor:
+def sample(network: Any, condition: Tensor, generator: torch.Generator, steps: int = 50) -> Tensor:
     """Draw latents of the layers by DDIM.
 
     Args:
@@ -291,7 +166,7 @@ def sample(network: LayerDecompTransformer, condition: Tensor, generator: torch.
 
 @torch.no_grad()
 def decompose(
-    network: LayerDecompTransformer,
+    network: Any,
     codec: Codec,
     image: Tensor,
     masks: Sequence[Tensor],

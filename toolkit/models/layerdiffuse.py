@@ -122,7 +122,7 @@ def _pipeline(base: Path, attention: Path, device: str | None) -> Any:
     import diffusers
     import torch
 
-    from .transparent_vae import read_tensors
+    from .tensor_files import read_tensors
 
     expect_pipeline(base, "StableDiffusionXLPipeline")
     pipeline = load_part("StableDiffusionXLPipeline", base, dtype=torch.float32)
@@ -146,7 +146,7 @@ def add_offsets(network: Any, offsets: dict[str, Any], path: Path) -> None:
     Raises:
         UsageError: the network has no weight of a name, or one of another shape.
     """
-    from .transparent_vae import check_tensors
+    from .tensor_files import check_tensors
 
     check_tensors(path, offsets, network, some=True)
     weights = network.state_dict()

@@ -17,7 +17,8 @@ from diffusers import AutoencoderKL
 from torch import Tensor, nn
 
 from ...manifests.errors import UsageError
-from .transparent_vae import check_tensors, read_tensors
+from ..diffusers_folders import find_folder, load_part
+from .tensor_files import check_tensors, read_tensors
 
 # An AutoencoderKL: diffusers tells type checkers nothing of its attributes.
 Vae = Any
@@ -32,6 +33,15 @@ PRESETS: dict[str, dict[str, Any]] = {
         "mid_block_add_attention": False,
         "sample_size": 32,
         "scaling_factor": 1.0,
+    },
+    "sd": {
+        "block_out_channels": (128, 256, 512, 512),
+        "down_block_types": ("DownEncoderBlock2D",) * 4,
+        "up_block_types": ("UpDecoderBlock2D",) * 4,
+        "layers_per_block": 2,
+        "latent_channels": 4,
+        "sample_size": 512,
+        "scaling_factor": 0.18215,
     },
 }
 _WEIGHTS = "diffusion_pytorch_model.safetensors"
@@ -102,7 +112,8 @@ def convert(vae: Vae) -> Vae:
 def from_scratch(preset: str = "debug") -> Vae:
     """Build an untrained RGB VAE, to ``convert``; seeded by torch's global generator.
 
-    ``debug`` has 4 latent channels at half the picture's sides and is meant for 32 to 64 px.
+    ``debug`` has 4 latent channels at half the picture's sides and is meant for 32 to 64 px; ``sd`` has the sizes of
+    Stable Diffusion's.
 
     Raises:
         UsageError: there is no such preset.
@@ -123,6 +134,24 @@ def load(folder: Path) -> Vae:
     tensors = read_tensors(folder / _WEIGHTS)
     check_tensors(folder / _WEIGHTS, tensors, vae)
     return _filled(vae, tensors).eval()
+
+
+def folder_of(run: Path) -> Path:
+    """Where the VAE lies in a run of ``rgba-vae``; any other folder is taken for the VAE's own."""
+    return run / "vae" if (run / "vae").is_dir() else run
+
+
+def load_rgb(source: str) -> Vae:
+    """Load the RGB VAE of a folder, or of a name in the hub cache: a VAE's own, or a pipeline's with one.
+
+    Raises:
+        UsageError: its configuration is not that of an RGB VAE.
+        MissingWeights: it is not on this machine, or its safetensors are not complete.
+    """
+    vae = load_part("AutoencoderKL", folder_of(find_folder(source)))
+    if (vae.config.in_channels, vae.config.out_channels) != (3, 3):
+        raise UsageError(f"expected an AutoencoderKL of 3 channels, got {vae.config.in_channels} in {source}")
+    return vae.eval()
 
 
 def _read_config(path: Path) -> dict[str, Any]:

@@ -6,8 +6,15 @@ Pictures are float32 tensors in 0..1, channel-first, alpha straight.
 from dataclasses import dataclass
 from pathlib import Path
 
+import safetensors.torch
 import torch
 from torch import Tensor, nn
+
+from ..files import write_atomically
+from .tensor_files import check_tensors, read_tensors
+
+WEIGHTS = "weights.safetensors"
+"""What a run's folder holds of the trained parameters."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -49,15 +56,15 @@ class Origin:
     Attributes:
         base: a pre-trained model that it stands on or begins with: a folder, or a name in the hub cache; or empty.
         weights: the folder given by ``--weights``, looked into before the hub cache.
-        fresh: whether training begins. Where it does not, trained weights are filled in afterwards, so that initial
-            weights which all are trained need not be read.
+        run: folder of a trained run, whose weights are filled in by :meth:`System.restore`: what they replace need not
+            be read from ``base``. None where training begins.
         meta: make it without memory, on torch's meta device, to count parameters and operations; published bases are
             then known by their configurations, without their weights.
     """
 
     base: str = ""
     weights: Path | None = None
-    fresh: bool = True
+    run: Path | None = None
     meta: bool = False
 
 
@@ -101,6 +108,23 @@ class System(nn.Module):
             The background (N, 3, H, W) and the foreground (N, 4, H, W), in 0..1; None where there is none.
         """
         raise NotImplementedError
+
+    def save(self, folder: Path) -> None:
+        """Write what was trained, as ``weights.safetensors``; what was not stays with its base."""
+        tensors = {name: parameter.detach().cpu().contiguous() for name, parameter in self.trained().items()}
+        write_atomically(folder / WEIGHTS, safetensors.torch.save(tensors))
+
+    def restore(self, folder: Path) -> None:
+        """Fill in what :meth:`save` wrote.
+
+        Raises:
+            UsageError: it is missing, or of another system or other sizes.
+        """
+        tensors, trained = read_tensors(folder / WEIGHTS), self.trained()
+        check_tensors(folder / WEIGHTS, tensors, self, names=trained)
+        with torch.no_grad():
+            for name, parameter in trained.items():
+                parameter.copy_(tensors[name])
 
     def trained(self) -> dict[str, nn.Parameter]:
         """What is trained, by name."""

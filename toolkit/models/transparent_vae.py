@@ -14,11 +14,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from diffusers.models.unets.unet_2d_blocks import UNetMidBlock2D, get_down_block, get_up_block
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from ...manifests.errors import UsageError
+from .tensor_files import check_tensors, read_tensors
 
 Bytes = npt.NDArray[np.uint8]
 Float = npt.NDArray[np.float32]
@@ -40,7 +38,6 @@ _BLOCK: dict[str, Any] = {
     "resnet_groups": 4,
     "attention_head_dim": 8,
 }
-_NAMES_TOLD = 8
 
 
 def pad_rgb(rgba: Bytes) -> Float:
@@ -264,45 +261,6 @@ def load_decoder(path: Path) -> TransparentDecoder:
         decoder = TransparentDecoder(widths) if possible else TransparentDecoder()
     _fill(decoder, tensors, path)
     return decoder.eval()
-
-
-def read_tensors(path: Path) -> dict[str, Tensor]:
-    """Read a safetensors file onto the CPU as float32.
-
-    Raises:
-        UsageError: it is missing or no safetensors.
-    """
-    try:
-        return {name: tensor.float() for name, tensor in load_file(path).items()}
-    except (OSError, SafetensorError) as error:
-        raise UsageError(
-            f"expected safetensors in {path}, which cannot be read ({error}); get the file again"
-        ) from error
-
-
-def check_tensors(path: Path, tensors: dict[str, Tensor], module: nn.Module, *, some: bool = False) -> None:
-    """Hold names and shapes against a module's own; ``some`` allows the file to leave names out.
-
-    Raises:
-        UsageError: tensors are missing, unexpected or of another shape; names the first of each.
-    """
-    wanted = module.state_dict()
-    faults = {
-        "missing": [] if some else [name for name in wanted if name not in tensors],
-        "unexpected": [name for name in tensors if name not in wanted],
-        "of another shape": [
-            f"{name} {list(tensors[name].shape)} for {list(tensor.shape)}"
-            for name, tensor in wanted.items()
-            if name in tensors and tensors[name].shape != tensor.shape
-        ],
-    }
-    told = [f"{len(names)} {what}: {_first(names)}" for what, names in faults.items() if names]
-    if told:
-        raise UsageError(f"{path} does not hold the tensors of a {type(module).__name__}; {'; '.join(told)}")
-
-
-def _first(names: list[str]) -> str:
-    return ", ".join(names[:_NAMES_TOLD]) + (" …" if len(names) > _NAMES_TOLD else "")
 
 
 def _lengths(tensors: dict[str, Tensor], name: str, step: int = 1) -> list[int]:

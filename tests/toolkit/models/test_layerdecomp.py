@@ -1,7 +1,8 @@
 """LayerDecomp: the joint sequence, the masked losses, the closed form of x0, and what a debug network memorises."""
 
 import copy
-from dataclasses import asdict, replace
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
 
 import pytest
 import torch
@@ -10,19 +11,16 @@ from torch import Tensor, nn
 
 from layerkit.manifests.errors import UsageError
 from layerkit.toolkit.models import layerdecomp
-from layerkit.toolkit.models.layerdecomp import (
-    VARIANTS,
+from layerkit.toolkit.models.layerdecomp import VARIANTS, decompose, sample
+from layerkit.toolkit.models.layerdecomp_loss import (
     Batch,
-    Codec,
     Consistency,
     add_noise,
     clean_estimate,
-    decompose,
     encode_batch,
     losses,
     noise_schedule,
     over,
-    sample,
     timestep_weights,
 )
 from layerkit.toolkit.models.layerdecomp_network import CONFIGS, LayerDecompConfig, LayerDecompTransformer
@@ -44,6 +42,14 @@ def awake(network: nn.Module) -> nn.Module:
     for parameter in network.parameters():
         nn.init.normal_(parameter, std=0.1)
     return network
+
+
+@dataclass(frozen=True)
+class Codec:
+    encode: Callable[[Tensor], Tensor]
+    encode_rgba: Callable[[Tensor], Tensor]
+    decode: Callable[[Tensor], Tensor]
+    decode_rgba: Callable[[Tensor], Tensor]
 
 
 def pixel_codec() -> Codec:
@@ -86,7 +92,7 @@ def memorised() -> tuple[LayerDecompTransformer, Batch, list[float]]:
     history = []
     for _ in range(STEPS):
         noise, timesteps = torch.randn_like(repeated.layers), torch.randint(1000, (N * DRAWS,))
-        total = losses(network, repeated, noise, timesteps, ALPHAS)["total"]
+        total = losses(network, repeated, noise, timesteps, ALPHAS)["loss"]
         optimiser.zero_grad()
         total.backward()
         optimiser.step()
@@ -151,7 +157,7 @@ def test_gradient_checkpointing_changes_no_gradient():
     recomputing.enable_gradient_checkpointing()
     batch = a_batch()
     for network in (plain, recomputing):
-        losses(network, batch, **a_step(batch))["total"].backward()
+        losses(network, batch, **a_step(batch))["loss"].backward()
     for one, other in zip(plain.parameters(), recomputing.parameters(), strict=True):
         torch.testing.assert_close(one.grad, other.grad)
 
@@ -224,7 +230,7 @@ def test_noise_losses_are_mean_squares_over_the_known_layers():
     squares = a_step(batch)["noise"].square().mean((2, 3, 4))
     torch.testing.assert_close(parts["background"], squares[:, 0].mean())
     torch.testing.assert_close(parts["foreground"], squares[[0, 2], 1].sum() / N)
-    torch.testing.assert_close(parts["total"], parts["background"] + parts["foreground"])
+    torch.testing.assert_close(parts["loss"], parts["background"] + parts["foreground"])
 
 
 def test_an_unknown_foreground_is_neither_read_nor_learnt():
@@ -237,7 +243,7 @@ def test_an_unknown_foreground_is_neither_read_nor_learnt():
         return predictions["noise"]
 
     parts = losses(denoise, batch, **a_step(batch))
-    parts["total"].backward()
+    parts["loss"].backward()
     gradient = predictions["noise"].grad
     assert not gradient[[1, 3], 1].any()
     assert gradient[[0, 2], 1].all()
@@ -246,7 +252,7 @@ def test_an_unknown_foreground_is_neither_read_nor_learnt():
     unread = batch.layers.clone()
     unread[[1, 3], 1] = torch.nan
     again = losses(denoise, replace(batch, layers=unread), **a_step(batch))
-    assert again["total"] == parts["total"]
+    assert again["loss"] == parts["loss"]
 
 
 def toy_decoders() -> tuple[nn.ModuleList, Codec]:
@@ -277,7 +283,7 @@ def test_consistency_vanishes_for_the_true_noise_and_is_weighted_in_the_total():
     true = losses(lambda *maps: step["noise"], batch, **step, codec=pixel_codec(), consistency=rule)
     assert true["consistency"] < 1e-5
     parts = losses(lambda noisy, *_: 0 * noisy, batch, **step, codec=pixel_codec(), consistency=rule)
-    torch.testing.assert_close(parts["total"], parts["background"] + parts["foreground"] + 3 * parts["consistency"])
+    torch.testing.assert_close(parts["loss"], parts["background"] + parts["foreground"] + 3 * parts["consistency"])
     alpha = ALPHAS[step["timesteps"]].reshape(-1, 1, 1, 1)
     background, foreground = (add_noise(batch.layers, step["noise"], alpha) / alpha[..., None].sqrt()).unbind(1)
     composite = over((foreground + 1) / 2, (background[:, :3] + 1) / 2)
@@ -316,13 +322,13 @@ def test_a_removal_network_has_one_loss_and_no_consistency():
     batch = replace(batch, layers=batch.layers[:, :1])
     step = a_step(batch)
     parts = losses(replace(DEBUG, foreground=False).build(), batch, **step)
-    assert set(parts) == {"background", "total"}
+    assert set(parts) == {"background", "loss"}
     with pytest.raises(UsageError, match="leave it out for v0"):
         losses(lambda noisy, *_: noisy, batch, **step, codec=pixel_codec(), consistency=Consistency())
 
 
 def test_the_variants_are_table_one():
-    assert [(name, v.foreground, v.consistency is not None) for name, v in VARIANTS.items()] == [
+    assert [(name, v.foreground, v.is_consistent) for name, v in VARIANTS.items()] == [
         ("v0", "none", False),
         ("v1", "object", False),
         ("v2", "effects", False),

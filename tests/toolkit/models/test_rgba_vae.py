@@ -115,7 +115,7 @@ def test_converting_leaves_the_rgb_vae_and_the_random_numbers_alone(vae):
 def test_only_an_rgb_vae_is_converted(vae):
     with pytest.raises(UsageError, match="3 channels in and out, got 4 and 4"):
         convert(convert(vae))
-    with pytest.raises(UsageError, match="out of debug, got 'huge'"):
+    with pytest.raises(UsageError, match="out of debug, sd, got 'huge'"):
         from_scratch("huge")
 
 
