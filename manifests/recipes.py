@@ -39,3 +39,32 @@ def load_table(path: Path) -> dict[str, Any]:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise UsageError(f"{path}: expected a TOML file: {error}") from error
+
+
+def parse_setting(text: str) -> tuple[list[str], Any]:
+    """Key, cut at its dots, and value of a ``--set KEY=VALUE``; the value is TOML, or a bare word.
+
+    Raises:
+        UsageError: there is no key or no equals sign.
+    """
+    key, equals, value = text.partition("=")
+    if not key or not equals:
+        raise UsageError(f"--set: expected KEY=VALUE such as cut.saliency=birefnet, got {text!r}")
+    try:
+        return key.split("."), tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        return key.split("."), value
+
+
+def assign(table: dict[str, Any], key: list[str], value: Any) -> None:
+    """Put a value into nested tables.
+
+    Raises:
+        UsageError: a part of the key is there and is no table.
+    """
+    *path, last = key
+    for part in path:
+        table = table.setdefault(part, {})
+        if not isinstance(table, dict):
+            raise UsageError(f"--set: {part} in {'.'.join(key)} is no table")
+    table[last] = value

@@ -15,7 +15,7 @@ def parse(cls: type[T], table: Mapping[str, Any], where: str) -> T:
     """Build the dataclass ``cls`` from a table.
 
     Args:
-        cls: a dataclass of bool, int, float, str, Literal, tuples, mappings and such dataclasses.
+        cls: a dataclass of bool, int, float, str, Literal, tuples, mappings, Any and such dataclasses.
         table: the table; integers are taken for floats, lists for tuples.
         where: names the table in errors, such as ``recipe.toml: mix[0]``.
 
@@ -42,6 +42,8 @@ def parse(cls: type[T], table: Mapping[str, Any], where: str) -> T:
 
 
 def _value(kind: Any, value: Any, where: str) -> Any:
+    if kind is Any:  # whoever asked for it looks at it himself
+        return value
     origin = get_origin(kind)
     if origin in (Union, types.UnionType):
         return _value(next(k for k in get_args(kind) if k is not type(None)), value, where)

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import re
-import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -275,25 +274,10 @@ def load(recipe: str, overrides: Mapping[str, Any], settings: Iterable[str] = ()
 
 def _set(table: dict[str, Any], setting: str) -> None:
     """Put the value of ``KEY=VALUE`` into the table, or into each of its mixes where the key is one of a mix."""
-    key, equals, text = setting.partition("=")
-    if not key or not equals:
-        raise UsageError(f"--set: expected KEY=VALUE such as cut.saliency=birefnet, got {setting!r}")
-    *path, last = key.split(".")
+    key, value = recipes.parse_setting(setting)
     of_a_mix = {one.name for one in fields(Mix)} - {"name"}
-    for place in table["mix"] if [*path, last][0] in of_a_mix else [table]:
-        for part in path:
-            place = place.setdefault(part, {})
-            if not isinstance(place, dict):
-                raise UsageError(f"--set: {part} in {key} is no table")
-        place[last] = _toml_value(text)
-
-
-def _toml_value(text: str) -> Any:
-    """A TOML value; a bare word is a string."""
-    try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        return text
+    for place in table["mix"] if key[0] in of_a_mix else [table]:
+        recipes.assign(place, key, value)
 
 
 def _unlocked(table: dict[str, Any], path: Path) -> dict[str, Any]:

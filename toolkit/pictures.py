@@ -29,14 +29,35 @@ def on_checkerboard(rgba: U8) -> U8:
 
 def strip(layers: Layers, side: int) -> U8:
     """A triplet in one row of squares of ``side`` px, in the order of :data:`TITLES`; shadow is black on white."""
-    panels = (
-        layers.image,
-        on_checkerboard(layers.foreground),
-        layers.background,
-        _grey(layers.mask),
-        _grey(255 - layers.shadow),
-        on_checkerboard(layers.occluder),
-    )
+    return _row([_shown(panel) for panel in _panels(layers)], side)
+
+
+def _panels(layers: Layers) -> list[U8]:
+    return [layers.image, layers.foreground, layers.background, layers.mask, 255 - layers.shadow, layers.occluder]
+
+
+def sheet(titles: Sequence[str], rows: Iterable[tuple[str, Sequence[U8]]], side: int) -> U8:
+    """Rows of squares of ``side`` px below one another, each with its caption, under a line of titles.
+
+    Args:
+        titles: of the columns.
+        rows: caption, and 8-bit pictures: (H, W), (H, W, 3), or (H, W, 4), which are shown on a checkerboard.
+        side: of every square, px.
+    """
+    width = len(titles) * (side + _GAP) - _GAP
+    lines = [_titles(titles, side, width)]
+    for caption, panels in rows:
+        lines += [_caption(caption, width), _row([_shown(panel) for panel in panels], side)]
+    return np.concatenate(lines)
+
+
+def _shown(panel: U8) -> U8:
+    if panel.ndim == 2:
+        return _grey(panel)
+    return on_checkerboard(panel) if panel.shape[-1] == 4 else panel
+
+
+def _row(panels: Iterable[U8], side: int) -> U8:
     gap = np.full((side, _GAP, 3), 255, np.uint8)
     row: list[U8] = []
     for panel in panels:
@@ -45,19 +66,13 @@ def strip(layers: Layers, side: int) -> U8:
 
 
 def contact_sheet(samples: Iterable[tuple[str, Layers]], side: int = 192) -> U8:
-    """Strips below one another, each with its key, under a line of titles."""
-    rows: list[U8] = []
-    for key, layers in samples:
-        picture = strip(layers, side)
-        if not rows:
-            rows.append(_titles(side, picture.shape[1]))
-        rows += [_caption(key, picture.shape[1]), picture]
-    return np.concatenate(rows) if rows else np.full((side, side, 3), 255, np.uint8)
+    """The members of triplets, one triplet a row with its key, in the order of :data:`TITLES`."""
+    return sheet(TITLES, ((key, _panels(layers)) for key, layers in samples), side)
 
 
-def _titles(side: int, width: int) -> U8:
+def _titles(titles: Sequence[str], side: int, width: int) -> U8:
     line = np.full((24, width, 3), 255, np.uint8)
-    for k, title in enumerate(TITLES):
+    for k, title in enumerate(titles):
         _write(line, title, (k * (side + _GAP) + 4, 17), 0.5)
     return line
 
