@@ -104,6 +104,16 @@ WEIGHTS: dict[str, Weights] = {
         "transformers",
         ("config.json", "model.safetensors", "preprocessor_config.json"),
     ),
+    # The branch main holds no safetensors; this is the Hub's own conversion, which NVIDIA has not merged.
+    "segformer-b5-ade": Weights(
+        "segformer-b5-ade",
+        "nvidia/segformer-b5-finetuned-ade-640-640",
+        "refs/pr/3",
+        "NVIDIA Source Code License for SegFormer (non-commercial)",
+        339,
+        "transformers",
+        ("config.json", "model.safetensors", "preprocessor_config.json"),
+    ),
     # The branch main holds a pickle only; this is the Hub's own conversion of it, which Google has not merged.
     "efficientnet-b0": Weights(
         "efficientnet-b0",

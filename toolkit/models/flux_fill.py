@@ -1,0 +1,203 @@
+"""FLUX.1-Fill as a base: where it lies, what it is made of, and how it lays out its input.
+
+A base is a ``FluxFillPipeline`` folder of diffusers, which is read and never downloaded. Of the published one the sizes
+are known here, so that it can be counted on torch's meta device without its weights.
+"""
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from diffusers import AutoencoderKL, FluxTransformer2DModel
+from torch import Tensor, nn
+from torch.nn.functional import pixel_shuffle, pixel_unshuffle
+
+from ...manifests.errors import MissingWeights, UsageError
+from ...manifests.weights import WEIGHTS, locate
+from ..diffusers_folders import expect_pipeline, find_folder, load_part
+from .system import Origin
+
+Text = Literal["empty", "zeros"]
+
+PUBLISHED = "black-forest-labs/FLUX.1-Fill-dev"
+CONFIGS: dict[str, dict[str, Any]] = {
+    "transformer": {
+        "patch_size": 1,
+        "in_channels": 384,
+        "out_channels": 64,
+        "num_layers": 19,
+        "num_single_layers": 38,
+        "attention_head_dim": 128,
+        "num_attention_heads": 24,
+        "joint_attention_dim": 4096,
+        "pooled_projection_dim": 768,
+        "guidance_embeds": True,
+        "axes_dims_rope": (16, 56, 56),
+    },
+    "vae": {
+        "in_channels": 3,
+        "out_channels": 3,
+        "down_block_types": ("DownEncoderBlock2D",) * 4,
+        "up_block_types": ("UpDecoderBlock2D",) * 4,
+        "block_out_channels": (128, 256, 512, 512),
+        "layers_per_block": 2,
+        "latent_channels": 16,
+        "norm_num_groups": 32,
+        "sample_size": 1024,
+        "scaling_factor": 0.3611,
+        "shift_factor": 0.1159,
+        "use_quant_conv": False,
+        "use_post_quant_conv": False,
+    },
+}
+"""Sizes of the published base's transformer and VAE."""
+
+_PIPELINE = "FluxFillPipeline"
+_KINDS: dict[str, Any] = {"transformer": FluxTransformer2DModel, "vae": AutoencoderKL}
+_ROWS = {weights.repo: name for name, weights in WEIGHTS.items() if weights.repo}
+
+
+# ---- the base
+
+
+@dataclass(frozen=True, kw_only=True)
+class FluxFill:
+    """A base.
+
+    Attributes:
+        transformer: a ``FluxTransformer2DModel`` that takes noisy latents, masked latents and a mask.
+        vae: an ``AutoencoderKL`` of RGB.
+        prompt: what stands for the text, (1, L, joint_attention_dim).
+        pooled: the same in one vector, (1, pooled_projection_dim).
+    """
+
+    transformer: Any
+    vae: Any
+    prompt: Tensor
+    pooled: Tensor
+
+
+def load_flux_fill(origin: Origin, dtype: torch.dtype, text: Text = "empty", text_tokens: int = 512) -> FluxFill:
+    """Read a base; on the meta device its sizes alone.
+
+    Args:
+        origin: ``base`` is a pipeline folder, a name in the weights table (``flux-fill``) or a repository in the hub
+            cache. With ``meta`` it may be empty, or not be here, for the published base.
+        dtype: of every weight.
+        text: ``empty``: what the base's own CLIP and T5 make of the empty prompt, which then are dropped; ``zeros``:
+            zeros of that shape, for bases without text encoders.
+        text_tokens: length of ``prompt``; FluxFillPipeline takes 512.
+
+    Raises:
+        UsageError: no base is given, it is not one of FLUX-Fill, or it has no text encoders for ``empty``.
+        MissingWeights: it is not on this machine, or not completely.
+    """
+    folder = _folder(origin)
+    if folder is not None:
+        expect_pipeline(folder, _PIPELINE)
+    with torch.device("meta" if origin.meta else "cpu"):
+        transformer, vae = (_part(name, folder, dtype, origin.meta) for name in _KINDS)
+        _require_layout(transformer, vae)
+        shapes = (1, text_tokens, transformer.config.joint_attention_dim), (1, transformer.config.pooled_projection_dim)
+        prompt, pooled = (torch.zeros(shape, dtype=dtype) for shape in shapes)
+    if folder is not None and text == "empty" and not origin.meta:
+        prompt, pooled = _empty_prompt(folder, dtype, text_tokens)
+    return FluxFill(transformer=transformer, vae=vae, prompt=prompt, pooled=pooled)
+
+
+def _folder(origin: Origin) -> Path | None:
+    """Where the base lies; None for the published one, of which its sizes suffice."""
+    base = origin.base or (PUBLISHED if origin.meta else "")
+    if not base:
+        raise UsageError(
+            f"expected a base, a FluxFillPipeline folder or a name in the hub cache; give --base {PUBLISHED}"
+        )
+    row = None if Path(base).is_dir() else base if base in WEIGHTS else _ROWS.get(base)
+    if origin.meta and row == _ROWS[PUBLISHED]:
+        return None
+    return find_folder(base) if row is None else locate(row, origin.weights)
+
+
+def _part(name: str, folder: Path | None, dtype: torch.dtype, meta: bool) -> Any:
+    kind = _KINDS[name]
+    if folder is None:
+        return cast(kind.from_config(CONFIGS[name]), dtype)
+    if not meta:
+        return load_part(kind.__name__, folder / name, dtype=dtype)
+    try:
+        config = kind.load_config(folder / name, local_files_only=True)
+    except OSError as error:
+        raise MissingWeights(f"expected the configuration of the {name} in {folder / name}: {error}") from error
+    return cast(kind.from_config(config), dtype)
+
+
+def cast(module: Any, dtype: torch.dtype) -> Any:
+    """Bring a model of diffusers to a dtype; its own ``to`` warns of parts to keep in float32, which none here has."""
+    return nn.Module.to(module, dtype)
+
+
+def _require_layout(transformer: Any, vae: Any) -> None:
+    channels, wanted = transformer.config.in_channels, input_channels(vae)
+    if channels != wanted or transformer.out_channels != 4 * vae.config.latent_channels:
+        raise UsageError(
+            f"expected a transformer of {wanted} channels in (noise, masked picture, mask) for a VAE of "
+            f"{vae.config.latent_channels} channels at 1/{factor_of(vae)}, got {channels}; give a base that fills"
+        )
+
+
+def _empty_prompt(folder: Path, dtype: torch.dtype, length: int) -> tuple[Tensor, Tensor]:
+    index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
+    if any(index.get(name, [None])[0] is None for name in ("text_encoder", "text_encoder_2")):
+        raise UsageError(f'the base {folder} has no text encoders for text = "empty"; give text = "zeros"')
+    pipeline = load_part(_PIPELINE, folder, dtype=dtype, **dict.fromkeys((*_KINDS, "scheduler")))
+    with torch.no_grad():
+        prompt, pooled, _ = pipeline.encode_prompt("", "", max_sequence_length=length)
+    return prompt, pooled
+
+
+# ---- its layout
+
+
+def factor_of(vae: Any) -> int:
+    """Pixels along a latent pixel's side."""
+    return 1 << (len(vae.config.block_out_channels) - 1)
+
+
+def input_channels(vae: Any) -> int:
+    """Channels of a token: noisy latent, masked picture's latent, mask at full resolution; a token is 2 × 2 latents."""
+    return 8 * int(vae.config.latent_channels) + 4 * factor_of(vae) ** 2
+
+
+def pack(latents: Tensor) -> Tensor:
+    """Cut maps (B, C, h, w) into tokens of 2 × 2, (B, h/2 · w/2, 4C), row by row."""
+    return pixel_unshuffle(latents, 2).flatten(2).transpose(1, 2)
+
+
+def unpack(tokens: Tensor, height: int, width: int) -> Tensor:
+    """Put tokens back to maps of ``height`` × ``width``, the inverse of :func:`pack`."""
+    return pixel_shuffle(tokens.transpose(1, 2).reshape(len(tokens), -1, height // 2, width // 2), 2)
+
+
+def pack_mask(mask: Tensor, factor: int) -> Tensor:
+    """Tokens (B, h/2 · w/2, 4 · factor²) of a mask (B, 1, H, W) that keeps its pixels: H = factor · h."""
+    return pack(pixel_unshuffle(mask, factor))
+
+
+def positions(height: int, width: int, stream: int, device: torch.device) -> Tensor:
+    """Token places for the rotary embedding, (height · width, 3): stream, row and column, of a grid of tokens."""
+    rows, columns = torch.arange(height, device=device), torch.arange(width, device=device)
+    grid = torch.stack(torch.meshgrid(rows, columns, indexing="ij"), -1).reshape(-1, 2)
+    return torch.cat([torch.full_like(grid[:, :1], stream), grid], 1).float()
+
+
+def dynamic_shift(tokens: int) -> float:
+    """How the base moves noise levels up with a picture's size, mu: 0.5 at 256 tokens, 1.15 at 4,096, on a line."""
+    return 0.5 + (1.15 - 0.5) * (tokens - 256) / (4096 - 256)
+
+
+def shifted(levels: Tensor, mu: float) -> Tensor:
+    """Noise levels in 0..1 moved by mu: e^mu s / (1 + (e^mu - 1) s)."""
+    return math.exp(mu) * levels / (1 + (math.exp(mu) - 1) * levels)
