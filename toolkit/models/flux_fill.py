@@ -22,42 +22,70 @@ from .system import Origin
 
 Text = Literal["empty", "zeros"]
 
-PUBLISHED = "black-forest-labs/FLUX.1-Fill-dev"
-CONFIGS: dict[str, dict[str, Any]] = {
-    "transformer": {
-        "patch_size": 1,
-        "in_channels": 384,
-        "out_channels": 64,
-        "num_layers": 19,
-        "num_single_layers": 38,
-        "attention_head_dim": 128,
-        "num_attention_heads": 24,
-        "joint_attention_dim": 4096,
-        "pooled_projection_dim": 768,
-        "guidance_embeds": True,
-        "axes_dims_rope": (16, 56, 56),
+PUBLISHED, DEBUG = "black-forest-labs/FLUX.1-Fill-dev", "debug"
+CONFIGS: dict[str, dict[str, dict[str, Any]]] = {
+    PUBLISHED: {
+        "transformer": {
+            "patch_size": 1,
+            "in_channels": 384,
+            "out_channels": 64,
+            "num_layers": 19,
+            "num_single_layers": 38,
+            "attention_head_dim": 128,
+            "num_attention_heads": 24,
+            "joint_attention_dim": 4096,
+            "pooled_projection_dim": 768,
+            "guidance_embeds": True,
+            "axes_dims_rope": (16, 56, 56),
+        },
+        "vae": {
+            "in_channels": 3,
+            "out_channels": 3,
+            "down_block_types": ("DownEncoderBlock2D",) * 4,
+            "up_block_types": ("UpDecoderBlock2D",) * 4,
+            "block_out_channels": (128, 256, 512, 512),
+            "layers_per_block": 2,
+            "latent_channels": 16,
+            "norm_num_groups": 32,
+            "sample_size": 1024,
+            "scaling_factor": 0.3611,
+            "shift_factor": 0.1159,
+            "use_quant_conv": False,
+            "use_post_quant_conv": False,
+        },
     },
-    "vae": {
-        "in_channels": 3,
-        "out_channels": 3,
-        "down_block_types": ("DownEncoderBlock2D",) * 4,
-        "up_block_types": ("UpDecoderBlock2D",) * 4,
-        "block_out_channels": (128, 256, 512, 512),
-        "layers_per_block": 2,
-        "latent_channels": 16,
-        "norm_num_groups": 32,
-        "sample_size": 1024,
-        "scaling_factor": 0.3611,
-        "shift_factor": 0.1159,
-        "use_quant_conv": False,
-        "use_post_quant_conv": False,
+    DEBUG: {
+        "transformer": {
+            "in_channels": 48,
+            "out_channels": 16,
+            "num_layers": 1,
+            "num_single_layers": 1,
+            "attention_head_dim": 16,
+            "num_attention_heads": 4,
+            "joint_attention_dim": 32,
+            "pooled_projection_dim": 32,
+            "guidance_embeds": True,
+            "axes_dims_rope": (4, 4, 8),
+        },
+        "vae": {
+            "down_block_types": ("DownEncoderBlock2D",) * 2,
+            "up_block_types": ("UpDecoderBlock2D",) * 2,
+            "block_out_channels": (8, 16),
+            "latent_channels": 4,
+            "norm_num_groups": 4,
+            "scaling_factor": 1.5,
+            "shift_factor": 0.06,
+            "use_quant_conv": False,
+            "use_post_quant_conv": False,
+        },
     },
 }
-"""Sizes of the published base's transformer and VAE."""
+"""Sizes of the transformer and the VAE of bases that are known here: the published one, and a tiny one for a CPU."""
 
 _PIPELINE = "FluxFillPipeline"
 _KINDS: dict[str, Any] = {"transformer": FluxTransformer2DModel, "vae": AutoencoderKL}
 _ROWS = {weights.repo: name for name, weights in WEIGHTS.items() if weights.repo}
+_SEED = 0
 
 
 # ---- the base
@@ -85,7 +113,8 @@ def load_flux_fill(origin: Origin, dtype: torch.dtype, text: Text = "empty", tex
 
     Args:
         origin: ``base`` is a pipeline folder, a name in the weights table (``flux-fill``) or a repository in the hub
-            cache. With ``meta`` it may be empty, or not be here, for the published base.
+            cache. With ``meta`` it may be empty, or not be here, for the published base. ``debug`` is a tiny one of
+            random weights, always the same, which needs no files and paints nothing that one would look at.
         dtype: of every weight.
         text: ``empty``: what the base's own CLIP and T5 make of the empty prompt, which then are dropped; ``zeros``:
             zeros of that shape, for bases without text encoders.
@@ -98,8 +127,13 @@ def load_flux_fill(origin: Origin, dtype: torch.dtype, text: Text = "empty", tex
     folder = _folder(origin)
     if folder is not None:
         expect_pipeline(folder, _PIPELINE)
+    if text == "empty" and not origin.meta and not _has_encoders(folder):
+        raise UsageError(f'the base {origin.base} has no text encoders for text = "empty"; give text = "zeros"')
     with torch.device("meta" if origin.meta else "cpu"):
-        transformer, vae = (_part(name, folder, dtype, origin.meta) for name in _KINDS)
+        networks = (
+            _known(origin.base) if folder is None else [_read(folder, name, dtype, origin.meta) for name in _KINDS]
+        )
+        transformer, vae = (cast(network, dtype) for network in networks)
         _require_layout(transformer, vae)
         shapes = (1, text_tokens, transformer.config.joint_attention_dim), (1, transformer.config.pooled_projection_dim)
         prompt, pooled = (torch.zeros(shape, dtype=dtype) for shape in shapes)
@@ -109,29 +143,36 @@ def load_flux_fill(origin: Origin, dtype: torch.dtype, text: Text = "empty", tex
 
 
 def _folder(origin: Origin) -> Path | None:
-    """Where the base lies; None for the published one, of which its sizes suffice."""
+    """Where the base lies; None for one that is known by its sizes, where these suffice."""
     base = origin.base or (PUBLISHED if origin.meta else "")
     if not base:
         raise UsageError(
             f"expected a base, a FluxFillPipeline folder or a name in the hub cache; give --base {PUBLISHED}"
         )
+    if base == DEBUG:
+        return None
     row = None if Path(base).is_dir() else base if base in WEIGHTS else _ROWS.get(base)
     if origin.meta and row == _ROWS[PUBLISHED]:
         return None
     return find_folder(base) if row is None else locate(row, origin.weights)
 
 
-def _part(name: str, folder: Path | None, dtype: torch.dtype, meta: bool) -> Any:
+def _known(base: str) -> list[Any]:
+    """A known base: random weights that are always the same, or none on the meta device."""
+    configs = CONFIGS[DEBUG if base == DEBUG else PUBLISHED]
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(_SEED)  # torch.manual_seed would seed the accelerators too
+        return [kind.from_config(configs[name]) for name, kind in _KINDS.items()]
+
+
+def _read(folder: Path, name: str, dtype: torch.dtype, meta: bool) -> Any:
     kind = _KINDS[name]
-    if folder is None:
-        return cast(kind.from_config(CONFIGS[name]), dtype)
     if not meta:
         return load_part(kind.__name__, folder / name, dtype=dtype)
     try:
-        config = kind.load_config(folder / name, local_files_only=True)
+        return kind.from_config(kind.load_config(folder / name, local_files_only=True))
     except OSError as error:
         raise MissingWeights(f"expected the configuration of the {name} in {folder / name}: {error}") from error
-    return cast(kind.from_config(config), dtype)
 
 
 def cast(module: Any, dtype: torch.dtype) -> Any:
@@ -148,10 +189,14 @@ def _require_layout(transformer: Any, vae: Any) -> None:
         )
 
 
-def _empty_prompt(folder: Path, dtype: torch.dtype, length: int) -> tuple[Tensor, Tensor]:
+def _has_encoders(folder: Path | None) -> bool:
+    if folder is None:
+        return False
     index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
-    if any(index.get(name, [None])[0] is None for name in ("text_encoder", "text_encoder_2")):
-        raise UsageError(f'the base {folder} has no text encoders for text = "empty"; give text = "zeros"')
+    return all(index.get(name, [None])[0] is not None for name in ("text_encoder", "text_encoder_2"))
+
+
+def _empty_prompt(folder: Path, dtype: torch.dtype, length: int) -> tuple[Tensor, Tensor]:
     pipeline = load_part(_PIPELINE, folder, dtype=dtype, **dict.fromkeys((*_KINDS, "scheduler")))
     with torch.no_grad():
         prompt, pooled, _ = pipeline.encode_prompt("", "", max_sequence_length=length)

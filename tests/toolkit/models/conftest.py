@@ -9,6 +9,7 @@ import torch
 from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, FluxFillPipeline, FluxTransformer2DModel
 from torch import nn
 
+from layerkit.toolkit.models.flux_fill import CONFIGS, DEBUG
 from layerkit.toolkit.models.outpaint_remove import OutpaintRemove, OutpaintRemoveOptions, build_outpaint_remove
 from layerkit.toolkit.models.system import Origin, Triplets
 
@@ -24,41 +25,6 @@ TINY = OutpaintRemoveOptions(
     base_dtype="float32",
     steps=4,
 )
-
-
-def tiny_transformer(**sizes: object) -> FluxTransformer2DModel:
-    return FluxTransformer2DModel(
-        **{
-            "in_channels": 48,  # 4 x 4 latent channels, the same of the masked picture, 4 x 2 x 2 pixels of the mask
-            "out_channels": 16,
-            "num_layers": 1,
-            "num_single_layers": 1,
-            "attention_head_dim": 16,
-            "num_attention_heads": 4,
-            "joint_attention_dim": 32,
-            "pooled_projection_dim": 32,
-            "guidance_embeds": True,
-            "axes_dims_rope": (4, 4, 8),
-        }
-        | sizes
-    )
-
-
-def tiny_vae(**sizes: object) -> AutoencoderKL:
-    return AutoencoderKL(
-        **{
-            "down_block_types": ("DownEncoderBlock2D",) * 2,
-            "up_block_types": ("UpDecoderBlock2D",) * 2,
-            "block_out_channels": (8, 16),
-            "latent_channels": 4,
-            "norm_num_groups": 4,
-            "scaling_factor": 1.5,
-            "shift_factor": 0.06,
-            "use_quant_conv": False,
-            "use_post_quant_conv": False,
-        }
-        | sizes
-    )
 
 
 def tiny_encoders() -> dict[str, object]:
@@ -93,7 +59,7 @@ def make_fill(tmp_path_factory) -> FillMaker:
 
     def make(seed: int = 0, *, encoders: bool = False, **sizes: object) -> Path:
         torch.manual_seed(seed)
-        transformer = tiny_transformer(**sizes)
+        transformer = FluxTransformer2DModel(**CONFIGS[DEBUG]["transformer"] | sizes)
         for parameter in transformer.parameters():
             if parameter.ndim > 1:
                 nn.init.normal_(parameter, std=parameter.shape[1] ** -0.5)
@@ -101,7 +67,9 @@ def make_fill(tmp_path_factory) -> FillMaker:
         parts = tiny_encoders() if encoders else dict.fromkeys(names)
         folder = tmp_path_factory.mktemp("fill")
         scheduler = FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True)
-        pipeline = FluxFillPipeline(scheduler=scheduler, vae=tiny_vae(), transformer=transformer, **parts)
+        pipeline = FluxFillPipeline(
+            scheduler=scheduler, vae=AutoencoderKL(**CONFIGS[DEBUG]["vae"]), transformer=transformer, **parts
+        )
         pipeline.save_pretrained(folder)
         return folder
 

@@ -132,6 +132,20 @@ def test_the_published_base_is_known_without_its_weights(base):
     assert known.pooled.shape == (1, 768)
 
 
+def test_the_debug_base_needs_no_files_and_is_always_the_same():
+    state = torch.get_rng_state()
+    first = load("debug")
+    assert torch.equal(torch.get_rng_state(), state)
+    torch.manual_seed(5)
+    second = load("debug")
+    for part in ("transformer", "vae"):
+        one, other = getattr(first, part).state_dict(), getattr(second, part).state_dict()
+        assert all(torch.equal(tensor, other[name]) for name, tensor in one.items())
+    assert load("debug", meta=True).transformer.config == first.transformer.config
+    with pytest.raises(UsageError, match="the base debug has no text encoders"):
+        load_flux_fill(Origin(base="debug"), torch.float32)
+
+
 def test_what_is_not_here_is_asked_for():
     with pytest.raises(UsageError, match=f"give --base {PUBLISHED}"):
         load("")

@@ -6,12 +6,13 @@ from typing import Any
 import pytest
 import torch
 from diffusers import AutoencoderKL
+from diffusers.pipelines.flux import pipeline_flux_fill
 from torch import Tensor, nn
 
 from layerkit.manifests.errors import MissingWeights, UsageError
 from layerkit.manifests.schema import parse
 from layerkit.toolkit.models import rgba_vae
-from layerkit.toolkit.models.flux_fill import shifted
+from layerkit.toolkit.models.flux_fill import pack, shifted
 from layerkit.toolkit.models.outpaint_remove import (
     OutpaintRemove,
     OutpaintRemoveOptions,
@@ -148,13 +149,37 @@ def memorise(system: OutpaintRemove, batch: Triplets) -> list[float]:
     return history
 
 
-@pytest.mark.parametrize("streams", ["joint", "batched"])
-def test_one_batch_is_overfitted(streams, outpaint_remove, triplets):
-    history = memorise(outpaint_remove(streams=streams), triplets())
+@pytest.mark.parametrize(("base", "streams"), [("debug", "joint"), ("fill", "batched")])
+def test_one_batch_is_overfitted(base, streams, fill, outpaint_remove, triplets):
+    history = memorise(outpaint_remove(fill if base == "fill" else base, streams=streams), triplets())
     assert sum(history[-5:]) / 5 <= history[0] / 5
 
 
 # ---- inference
+
+
+def test_before_training_the_background_is_what_the_pipeline_fills(fill, outpaint_remove, triplets, monkeypatch):
+    """So is the foreground's colour, of the complementary mask; both start from the same noise."""
+    batch, names = triplets(), ("text_encoder", "tokenizer", "text_encoder_2", "tokenizer_2")
+    layers = outpaint_remove(streams="batched").decompose(batch.image, batch.mask, torch.Generator().manual_seed(0))
+    monkeypatch.setattr(pipeline_flux_fill, "retrieve_latents", lambda encoded, **_: encoded.latent_dist.mode())
+    pipeline = pipeline_flux_fill.FluxFillPipeline.from_pretrained(fill, **dict.fromkeys(names))
+    pipeline.set_progress_bar_config(disable=True)
+    noise = torch.randn(2, 2, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    for layer, mask, start in zip(layers, (batch.mask, 1 - batch.mask), noise.unbind(1), strict=True):
+        filled = pipeline(
+            image=batch.image,
+            mask_image=mask,
+            latents=pack(start),
+            height=16,
+            width=16,
+            num_inference_steps=4,
+            prompt_embeds=torch.zeros(2, 3, 32),
+            pooled_prompt_embeds=torch.zeros(2, 32),
+            output_type="pt",
+        ).images
+        torch.testing.assert_close(layer[:, :3], filled, rtol=1e-4, atol=1e-4)
+        assert filled.std() > 0.02
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -17,7 +17,7 @@ from layerkit.toolkit.models.outpaint_remove import (
     masked,
     paint_masks,
 )
-from layerkit.toolkit.models.system import Origin, Triplets
+from layerkit.toolkit.models.system import WEIGHTS, Origin, Triplets
 
 
 @pytest.fixture(autouse=True)
@@ -142,21 +142,17 @@ def test_every_linear_layer_of_a_block_is_adapted_but_its_modulation(outpaint_re
 
 def test_what_was_trained_fits_another_base(make_fill, tmp_path, outpaint_remove, triplets):
     trained = awake(outpaint_remove())
-    save_file({name: tensor.detach() for name, tensor in trained.trained().items()}, tmp_path / "w.safetensors")
+    trained.save(tmp_path)
     other = outpaint_remove(make_fill(seed=9))
     before = {name: tensor.clone() for name, tensor in other.state_dict().items()}
-    tensors = load_file(tmp_path / "w.safetensors")
+    tensors = load_file(tmp_path / WEIGHTS)
     assert tensors.keys() == other.trained().keys()
-    with torch.no_grad():
-        for name, parameter in other.trained().items():
-            parameter.copy_(tensors[name])
+    other.restore(tmp_path)
     after = other.state_dict()
     assert {name for name in before if not torch.equal(before[name], after[name])} == tensors.keys()
     assert all(torch.equal(after[name], tensor) for name, tensor in tensors.items())
     again = outpaint_remove()
-    with torch.no_grad():
-        for name, parameter in again.trained().items():
-            parameter.copy_(tensors[name])
+    again.restore(tmp_path)
     assert torch.equal(step_of(again, triplets())["loss"], step_of(trained, triplets())["loss"])
 
 
