@@ -1,4 +1,4 @@
-"""Training samples made on load: triplets composed from the pools of a build, and pairs of photographs."""
+"""Training samples made on load: triplets composed from the pools of a build or rendered, and pairs of photographs."""
 
 import threading
 from dataclasses import replace
@@ -6,10 +6,13 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from ...manifests.errors import BadImage, RunError, ShardError, UsageError
 from ...toolkit import images
 from ...toolkit.files import cache_folder
+from ...toolkit.procedural.scene import render
 from ...toolkit.shards import Members
 from ..cache import Cache
 from ..candidate import Candidate
@@ -22,10 +25,11 @@ from ..recipe import Mix, Recipe
 from ..rows import pool_path
 from ..run_file import read_run, recipe_of
 from ..shard import ROUTES
-from .sample import LAYERS, Sample, View, identity_of, turn
+from .sample import U8, Sample, View, identity_of, turn
 
 _ATTEMPTS = 100  # candidates for one sample, before the mix is held for impossible
 _FOLDERS = (("image", "background", "mask"), ("paste", "gt", "mask"), ("img", "gt", "mask"), ("source", "GT", "mask"))
+_SHOWN = (0.02, 0.5)  # least and largest share of a picture that a rendered solid covers
 _LARGEST = 0.5  # share of a picture that an object may cover: RORD's own masks are black where the object is
 _PICTURES = {".jpg", ".jpeg", ".png", ".webp"}
 
@@ -105,7 +109,7 @@ class ComposedData:
             candidate = ROUTES[self._mix.route](self._recipe, self._mix, stock, rng)
             drop = candidate if isinstance(candidate, Drop) else judge(candidate.scores, self._mix.filters)
             if isinstance(candidate, Candidate) and drop is None:
-                layers = {name: getattr(candidate.layers, name) for name in LAYERS}
+                layers = {name: getattr(candidate.layers, name) for name in self._view.layers}
                 return self._view(layers, f"{candidate.name}-{number:09d}", rng)
         raise RunError(
             f"mix {self._mix.name}: {_ATTEMPTS} candidates of {self.size} px failed, the last by {drop}; "
@@ -188,8 +192,57 @@ class PairData:
             "foreground": np.zeros((*image.shape[:2], 4), np.uint8),
             "background": background,
             "mask": covered.astype(np.uint8) * 255,
+            "shadow": np.zeros(image.shape[:2], np.uint8),
+            "occluder": np.zeros((*image.shape[:2], 4), np.uint8),
         }
         return self._view(layers, key, generator(str(self._seed), "view", epoch, key), known=False)
+
+
+class RenderedData:
+    """Ray-cast solids rendered while training, one of each scene taken out: exact layers and shadows, without end.
+
+    Sample ``k`` is drawn by a generator of (seed, split, k); scenes whose solid shows too little, or too much, of
+    itself are drawn again. See :mod:`layerkit.toolkit.procedural`.
+
+    Args:
+        split: ``train`` or ``val``: no scene is in both.
+        view: scenes are rendered at its size; its crop then has nothing to do.
+        seed: another seed gives other scenes.
+    """
+
+    def __init__(self, split: str, view: View, seed: int = 0) -> None:
+        self._split, self._view, self._seed = split, view, seed
+
+    @property
+    def size(self) -> int:
+        """Side of the samples, px."""
+        return self._view.size
+
+    @cached_property
+    def identity(self) -> str:
+        """See :class:`Stream`."""
+        return identity_of("rendered", self._seed, self._view, [self._split])
+
+    def __getitem__(self, number: int) -> Sample:
+        """See :class:`Stream`.
+
+        Raises:
+            RunError: a hundred scenes showed nothing that can be taken out.
+        """
+        for attempt in range(_ATTEMPTS):
+            rng = generator(str(self._seed), "rendered", self._split, number, attempt)
+            scene = render([int(rng.integers(2**62))], self.size)
+            taken = scene.triplets([int(rng.integers(scene.count[0]))])
+            if _SHOWN[0] <= float(taken.mask.mean()) <= _SHOWN[1]:
+                layers = {name: _levels(getattr(taken, name)[0]) for name in self._view.layers}
+                return self._view(layers, f"rendered-{self._split}-{number:09d}", rng)
+        raise RunError(f"{_ATTEMPTS} scenes of {self.size} px showed no solid of a fit size; train at a larger size")
+
+
+def _levels(picture: Tensor) -> U8:
+    """(C, H, W) in 0..1 to 8-bit (H, W, C), or (H, W) of one channel."""
+    levels: U8 = (picture * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
+    return np.ascontiguousarray(levels[..., 0] if levels.shape[-1] == 1 else levels)
 
 
 def _pictures(folder: Path) -> dict[str, Path]:

@@ -9,7 +9,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +28,7 @@ Places = NDArray[np.int64]
 Fetched = tuple[Batch, list[ShardError]]
 
 _BLOCK = 512  # bytes of a tar
+_OFTEN = 4096  # bytes of a member; a clear one of 1024 px has less
 _AHEAD = 2  # batches that are kept ready, for each worker
 
 _log = logging.getLogger(__name__)
@@ -45,7 +46,7 @@ class ShardData:
         view: see :class:`~.sample.View`.
         seed: of the order and of every crop.
         shuffle: False reads in the order of the files, for validation.
-        exclude: a text file with keys, one a line, that are left out.
+        choose: which keys are read; see :func:`excluding`.
         skip_broken: leave broken shards out, with a line in the log, rather than raise.
 
     Raises:
@@ -61,16 +62,15 @@ class ShardData:
         seed: int = 0,
         *,
         shuffle: bool = True,
-        exclude: Path | None = None,
+        choose: Callable[[str], bool] = lambda key: True,
         skip_broken: bool = False,
     ) -> None:
         self._view, self._seed, self._shuffle = view, seed, shuffle
         self._shards = [path for folder in folders for path in _tars(folder, split)]
-        left_out = _read_keys(exclude) if exclude else frozenset[str]()
         found: list[tuple[int, str, Places]] = []
         for number, path in enumerate(self._shards):
             try:
-                found += [(number, key, places) for key, places in index(path) if key not in left_out]
+                found += [(number, key, places) for key, places in index(path, view.layers) if choose(key)]
             except ShardError as error:
                 if not skip_broken:
                     raise
@@ -121,13 +121,27 @@ class ShardData:
         try:
             with path.open("rb", buffering=0) as file:
                 layers = {
-                    name: decode_member(os.pread(file.fileno(), length, offset), "jpg" if is_jpeg else "png")
-                    for name, (offset, length, is_jpeg) in zip(LAYERS, self._places[index].tolist(), strict=True)
+                    name: _decoded(name, os.pread(file.fileno(), length, offset), "jpg" if is_jpeg else "png")
+                    for name, (offset, length, is_jpeg) in zip(
+                        self._view.layers, self._places[index].tolist(), strict=True
+                    )
                 }
         except (OSError, BadImage) as error:
             raise ShardError(f"{path}: {key}: {error}; verify the build, or leave the key out by --exclude") from error
         _check_shapes(layers, f"{path}: {key}")
         return layers
+
+
+def _decoded(name: str, data: bytes, kind: str) -> U8:
+    return _often(data) if name == "occluder" and len(data) < _OFTEN else decode_member(data, kind)
+
+
+@lru_cache(maxsize=32)
+def _often(data: bytes) -> U8:
+    """The occluder of most samples is one and the same: clear."""
+    picture: U8 = decode_member(data, "png")
+    picture.flags.writeable = False
+    return picture
 
 
 def _check_shapes(layers: Mapping[str, U8], where: str) -> None:
@@ -149,28 +163,34 @@ def _tars(folder: Path, split: str) -> list[Path]:
     return chosen
 
 
-def _read_keys(path: Path) -> frozenset[str]:
+def excluding(path: Path) -> Callable[[str], bool]:
+    """Choose all keys but those of a text file with one a line.
+
+    Raises:
+        UsageError: the file cannot be read.
+    """
     try:
-        return frozenset(path.read_text(encoding="utf-8").split())
+        left_out = frozenset(path.read_text(encoding="utf-8").split())
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"--exclude: expected a text file with a key a line, got {path}: {error}") from error
+    return lambda key: key not in left_out
 
 
-def index(path: Path) -> Iterator[tuple[str, Places]]:
+def index(path: Path, names: Sequence[str] = LAYERS) -> Iterator[tuple[str, Places]]:
     """Key and places of the samples of a shard, by its headers alone.
 
     Returns:
-        Of each sample the key and, in the order of :data:`~.sample.LAYERS`, (4, 3): the offset and length of
-        the member, bytes, and whether it is a JPEG.
+        Of each sample the key and, in the order of ``names``, (n, 3): the offset and length of the member, bytes, and
+        whether it is a JPEG.
 
     Raises:
         ShardError: a bad header, a truncated file, or a sample without one of the members.
     """
     for key, members in itertools.groupby(_headers(path), lambda member: member[0].partition(".")[0]):
         found = {name.split(".")[1]: (offset, size, name.endswith(".jpg")) for name, offset, size in members}
-        if not found.keys() >= {*LAYERS}:
-            raise ShardError(f"{path}: {key}: expected the members {', '.join(LAYERS)}, got {', '.join(found)}")
-        yield key, np.array([found[name] for name in LAYERS], np.int64)
+        if not found.keys() >= {*names}:
+            raise ShardError(f"{path}: {key}: expected the members {', '.join(names)}, got {', '.join(found)}")
+        yield key, np.array([found[name] for name in names], np.int64)
 
 
 def _headers(path: Path) -> Iterator[tuple[str, int, int]]:

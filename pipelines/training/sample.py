@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from ...manifests.errors import ShardError, UsageError
 from ...toolkit import compose
+from ...toolkit.layers import object_alpha_u8
 from ...toolkit.mask_augment import augment, check_weights
 from ...toolkit.matte import Box, bounding_box
 from ..draw import generator
@@ -26,7 +27,10 @@ from ..draw import generator
 U8 = NDArray[np.uint8]
 
 LAYERS = ("image", "foreground", "background", "mask")
-"""The layers that training reads."""
+"""The layers that training sees."""
+
+READ = (*LAYERS, "occluder")
+"""The layers that it reads."""
 
 _CLOSEST = 0.6  # least side of a random crop, as a share of the picture's shorter side
 
@@ -120,21 +124,35 @@ class View:
             False takes the largest.
         flip: share of samples that are mirrored.
         masks: weights of :data:`~layerkit.toolkit.mask_augment.POLICIES`.
+        effects: False takes the shadow out of the foreground, though the image shows it: LayerDecomp's ablation.
+        amodal: keep of the foreground what others hide, as Outpaint-and-Remove's triplets do. Otherwise it is what the
+            image shows of it, and recomposes to that. What hides it stands in the background either way, for whoever
+            takes an object away leaves the others.
     """
 
     size: int
     crop: bool = True
     flip: float = 0.5
     masks: Mapping[str, float] = field(default_factory=lambda: {"tight": 1.0})
+    effects: bool = True
+    amodal: bool = False
 
     def __post_init__(self) -> None:
         check_weights(self.masks)
 
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """The layers that it needs: :data:`READ`, and ``shadow`` where that is taken out."""
+        return READ if self.effects else (*READ, "shadow")
+
     def __call__(self, layers: Mapping[str, U8], key: str, rng: np.random.Generator, *, known: bool = True) -> Sample:
-        """Crop, shrink and mirror full-size ``layers``, named as in :data:`LAYERS`; ``known`` is ``has_foreground``."""
+        """Crop, shrink and mirror full-size ``layers``, named as in :attr:`layers`; ``known`` is ``has_foreground``."""
+        if not self.effects:
+            layers = {**layers, "foreground": object_alone(layers["foreground"], layers["shadow"])}
+        layers = with_occluder_behind(layers, amodal=self.amodal)
         square = self._square(layers["mask"], key, rng)
         flip = bool(rng.random() < self.flip)
-        seen = {name: self._look(layer[square], flip) for name, layer in layers.items()}
+        seen = {name: self._look(layers[name][square], flip) for name in LAYERS}
         covered = seen["mask"] > 127
         if not covered.any():
             covered = seen["mask"] > 0  # a speck that no pixel holds half of
@@ -163,6 +181,42 @@ class View:
             rgba = layer.ndim == 3 and layer.shape[-1] == 4
             layer = compose.resize_rgba(layer, size) if rgba else compose.resize(layer, size)
         return np.asarray(cv2.flip(layer, 1), np.uint8) if flip else np.ascontiguousarray(layer)
+
+
+def object_alone(foreground: U8, shadow: U8) -> U8:
+    """The object without its shadow, straight (H, W, 4): alpha (A - s) / (1 - s), colour C A over that."""
+    alpha = object_alpha_u8(foreground, shadow)
+    total = foreground[..., 3:].astype(np.float32)
+    colour = foreground[..., :3] * np.divide(
+        total, alpha[..., None], out=np.zeros_like(total), where=alpha[..., None] > 0
+    )
+    straight: U8 = np.rint(np.clip(np.dstack([colour, alpha]), 0, 255)).astype(np.uint8)
+    straight[straight[..., 3] == 0] = 0
+    return straight
+
+
+def with_occluder_behind(layers: Mapping[str, U8], *, amodal: bool) -> Mapping[str, U8]:
+    """The layers with what lies in front of the object moved into the background; the image stays.
+
+    The foreground becomes what is seen of it: alpha A (1 - a_O), with the occluder's alpha a_O above the darkest shadow
+    alone, and the colour that recomposes to the image: the occluder's shadow darkens it.
+    """
+    occluder = layers["occluder"]
+    if not occluder[..., 3].any():
+        return layers
+    background = compose.over_u8(occluder, layers["background"])
+    foreground = layers["foreground"] if amodal else _seen(layers, background)
+    return {**layers, "background": background, "foreground": foreground}
+
+
+def _seen(layers: Mapping[str, U8], background: U8) -> U8:
+    foreground, front = layers["foreground"], layers["occluder"][..., 3].astype(np.float32) / 255
+    clear = np.clip((1 - front) / (1 - compose.MAX_SHADOW), 0, 1)
+    alpha = foreground[..., 3].astype(np.float32) / 255 * clear
+    colour = compose.unblend(layers["image"].astype(np.float32) / 255, alpha, background.astype(np.float32) / 255)
+    seen = compose.to_u8(np.dstack([colour, alpha]))
+    seen[seen[..., 3] == 0] = 0
+    return np.where((front > 0)[..., None], seen, foreground)
 
 
 def turn(number: int, count: int, seed: int, shuffle: bool) -> tuple[int, int]:

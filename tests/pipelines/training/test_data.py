@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from layerkit.manifests.errors import RunError, ShardError, UsageError
-from layerkit.pipelines.training.composed import ComposedData, PairData
-from layerkit.pipelines.training.data import Batches, ShardData
-from layerkit.pipelines.training.sample import LAYERS, Batch, Mixed, Sample, Stream, View, collate
-from layerkit.toolkit.compose import over_u8
+from layerkit.pipelines.training.composed import ComposedData, PairData, RenderedData
+from layerkit.pipelines.training.data import Batches, ShardData, excluding
+from layerkit.pipelines.training.sample import LAYERS, Batch, Mixed, Sample, Stream, View, collate, object_alone
+from layerkit.toolkit.compose import fold_shadow_u8, over_u8
 from layerkit.toolkit.images import encode_jpeg, encode_png
 from layerkit.toolkit.mask_augment import POLICIES
 from layerkit.toolkit.shards import TarWriter, decode_layers, read_samples
@@ -36,6 +36,7 @@ def layers_of(number: int) -> dict[str, np.ndarray]:
         "foreground": foreground,
         "background": background,
         "mask": mask.astype(np.uint8) * 255,
+        "occluder": np.zeros((SIDE, SIDE, 4), np.uint8),
     }
 
 
@@ -96,8 +97,8 @@ def test_members_come_as_they_were_written(folder: Path):
         sample = data[number]
         assert sample.key == f"s{number:02d}"
         assert sample.has_foreground
-        for name, layer in layers_of(number).items():
-            assert np.array_equal(getattr(sample, name), layer)
+        for name in LAYERS:
+            assert np.array_equal(getattr(sample, name), layers_of(number)[name])
 
 
 def test_a_real_build_reads_as_its_own_decoder_reads_it(tiny_build: Path):
@@ -105,9 +106,69 @@ def test_a_real_build_reads_as_its_own_decoder_reads_it(tiny_build: Path):
     truth = [sample for path in sorted((tiny_build / "data").glob("*.tar")) for sample in read_samples(path)]
     assert len(data) == len(truth)
     for number, (key, members) in enumerate(truth):
-        layers = decode_layers(members)
-        assert data[number].key == key
-        assert all(np.array_equal(getattr(data[number], name), getattr(layers, name)) for name in LAYERS)
+        layers, sample = decode_layers(members), data[number]
+        assert sample.key == key
+        assert np.array_equal(sample.image, layers.image)
+        assert np.array_equal(sample.mask, layers.mask)
+        assert np.array_equal(sample.background, over_u8(layers.occluder, layers.background))
+        clear = layers.occluder[..., 3] == 0
+        assert np.array_equal(sample.foreground[clear], layers.foreground[clear])
+
+
+def test_what_hides_the_object_stands_in_the_background_and_the_seen_part_recomposes(tiny_build: Path):
+    """Where only a shadow, or nothing, or an opaque object lies in front, the recomposition is the image."""
+    data, whole = (
+        ShardData([tiny_build], "train", View(size=64, flip=0, amodal=amodal), shuffle=False) for amodal in (False, True)
+    )
+    occluded = 0
+    for number, (_, members) in enumerate(
+        sample for path in sorted((tiny_build / "data").glob("*.tar")) for sample in read_samples(path)
+    ):
+        layers, sample = decode_layers(members), data[number]
+        assert np.array_equal(whole[number].foreground, layers.foreground)
+        assert np.array_equal(whole[number].background, sample.background)
+        difference = np.abs(over_u8(sample.foreground, sample.background).astype(int) - sample.image)
+        assert difference.max() <= 3
+        hidden = (layers.occluder[..., 3] == 255) & (layers.foreground[..., 3] > 0)
+        assert not sample.foreground[hidden].any()
+        occluded += hidden.sum()
+    assert occluded
+
+
+def test_the_object_alone_is_the_foreground_without_its_shadow():
+    rng = np.random.default_rng(0)
+    colour, alpha, shadow = (rng.integers(0, 256, (9, 9, *c), np.uint8) for c in ((3,), (), ()))
+    shadow = np.minimum(shadow, 216)  # the darkest that the contract allows
+    alone = object_alone(fold_shadow_u8(colour, alpha, shadow), shadow)
+    assert np.abs(alone[..., 3].astype(int) - alpha).max() <= 4
+    seen = alpha > 64
+    assert np.abs(alone[seen][:, :3].astype(int) - colour[seen]).max() <= 9
+    assert not object_alone(fold_shadow_u8(colour, 0 * alpha, shadow), shadow)[..., :3].any()
+
+
+def test_effects_can_be_taken_out_of_a_build(tiny_build: Path):
+    with_effects, without = (
+        ShardData([tiny_build], "train", View(size=64, flip=0, effects=effects), shuffle=False)
+        for effects in (True, False)
+    )
+    shadows = 0
+    for number in range(len(without)):
+        one, other = with_effects[number], without[number]
+        assert np.array_equal(one.image, other.image)
+        assert (other.foreground[..., 3] <= one.foreground[..., 3].astype(int) + 1).all()
+        shadows += int((other.foreground[..., 3] < one.foreground[..., 3]).sum())
+    assert shadows
+
+
+def test_rendered_scenes_are_drawn_by_number_and_recompose():
+    data = RenderedData("train", View(size=32))
+    samples = [data[number] for number in (3, 0, 3)]
+    assert np.array_equal(samples[0].image, samples[2].image)
+    assert not np.array_equal(samples[0].image, samples[1].image)
+    assert not np.array_equal(samples[0].image, RenderedData("val", View(size=32))[3].image)
+    for sample in samples:
+        assert 0.02 <= (sample.mask > 0).mean() <= 0.5
+        assert np.abs(over_u8(sample.foreground, sample.background).astype(int) - sample.image).max() <= 3
 
 
 def test_an_epoch_is_every_sample_once_in_an_order_of_its_own(folder: Path):
@@ -144,13 +205,13 @@ def test_jpeg_members_are_read(tmp_path: Path):
 def test_excluded_keys_are_left_out(folder: Path, tmp_path: Path):
     listed = tmp_path / "keys.txt"
     listed.write_text("s03\ns20\nof-another-build\n")
-    data = ShardData([folder], "train", PLAIN, exclude=listed)
+    data = ShardData([folder], "train", PLAIN, choose=excluding(listed))
     assert {data[k].key for k in range(len(data))} == {f"s{k:02d}" for k in range(COUNT)} - {"s03", "s20"}
     listed.write_text("\n".join(f"s{k:02d}" for k in range(COUNT)))
     with pytest.raises(UsageError, match="no train sample"):
-        ShardData([folder], "train", PLAIN, exclude=listed)
+        ShardData([folder], "train", PLAIN, choose=excluding(listed))
     with pytest.raises(UsageError, match="a key a line"):
-        ShardData([folder], "train", PLAIN, exclude=tmp_path / "absent.txt")
+        ShardData([folder], "train", PLAIN, choose=excluding(tmp_path / "absent.txt"))
 
 
 def test_folders_that_cannot_be_trained_on_say_why(folder: Path, tmp_path: Path):
@@ -346,7 +407,7 @@ def ramp(side: int) -> dict[str, np.ndarray]:
     mask = np.zeros((side, side), np.uint8)
     mask[side // 2 : side // 2 + 8, side // 4 : side // 4 + 12] = 255
     opaque = np.dstack([plane, np.full((side, side), 255, np.uint8)])
-    return {"image": plane, "foreground": opaque, "background": plane, "mask": mask}
+    return {"image": plane, "foreground": opaque, "background": plane, "mask": mask, "occluder": 0 * opaque}
 
 
 def test_all_layers_are_cropped_shrunk_and_mirrored_alike():
@@ -385,7 +446,7 @@ def test_a_crop_holds_the_object(height: int, width: int, seed: int, crop: bool,
     mask = np.zeros((height, width), np.uint8)
     mask[top : top + 3, left : left + 3] = 255
     grey = np.zeros((height, width, 4), np.uint8)
-    layers = {"image": grey[..., :3], "foreground": grey, "background": grey[..., :3], "mask": mask}
+    layers = {"image": grey[..., :3], "foreground": grey, "background": grey[..., :3], "mask": mask, "occluder": 0 * grey}
     sample = View(size=20, crop=crop)(layers, "key", np.random.default_rng(seed))
     assert sample.mask.any()
     assert set(np.unique(sample.mask)) <= {0, 255}
