@@ -225,24 +225,87 @@ def label_samples(
 
 @app.command()
 def train(
-    what: Annotated[str, typer.Argument(metavar="NAME", help="mask-quality or inpaint-quality.")],
-    data: Annotated[Path, typer.Option(help="A finished build.")],
-    out: Annotated[Path, typer.Option(help="The folder of the run; must not exist.")],
-    labels: Annotated[Path | None, typer.Option(help="The labels that layerkit label wrote.")] = None,
-    epochs: Annotated[int, typer.Option(min=1, help="Passes over the labels.")] = 100,
-    lr: Annotated[float, typer.Option(help="Learning rate.")] = 0.01,
-    seed: Annotated[int, typer.Option(help="Another seed holds out other labels.")] = 0,
+    what: Annotated[
+        str,
+        typer.Argument(metavar="NAME|CONFIG", help="layerkit ls systems; a TOML file; mask-quality, inpaint-quality."),
+    ],
+    data: Annotated[
+        list[str] | None, typer.Option(metavar="DIR", help="A finished build; several mix; procedural renders scenes.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="The folder of the run.")] = None,
+    preset: Annotated[list[str] | None, typer.Option(help="Of the recipe: debug, an ablation; later ones win.")] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change the recipe: data.size=256.")
+    ] = None,
+    base: Annotated[str | None, typer.Option(metavar="ID|DIR", help="The pre-trained model to stand on.")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Of the optimiser.")] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Of weights, data and noise; of a judge: which labels are held out.")
+    ] = None,
+    pairs: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Photographs with and without an object, for data.pairs.")
+    ] = None,
+    exclude: Annotated[Path | None, typer.Option(metavar="FILE", help="Keys to leave out, one a line.")] = None,
+    skip_broken: Annotated[bool, typer.Option("--skip-broken", help="Leave broken shards and samples out.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on where the last checkpoint stands.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Delete an earlier run in --out first.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print options, parameters, memory and operations of a step.")
+    ] = False,
     weights: Annotated[Path | None, typer.Option(help="Folder of pre-trained weights, beside the hub cache.")] = None,
+    labels: Annotated[Path | None, typer.Option(help="Of a judge: what layerkit label wrote.")] = None,
+    epochs: Annotated[int, typer.Option(min=1, help="Of a judge: passes over the labels.")] = 100,
+    lr: Annotated[float | None, typer.Option(help="Learning rate.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Train a judge of masks or of filled holes on labels, for cut.mask_judge and cut.inpaint_judge of a recipe."""
-    if labels is None:
-        raise UsageError("--labels: expected a labels file, got nothing; make one with layerkit label")
+    """Train a system on builds, or a judge of masks or of filled holes on labels; --resume goes on."""
+    if out is None and not dry_run:
+        raise UsageError("--out: expected the folder of the run, got nothing; add --out RUN")
+    if not data and not dry_run:
+        raise UsageError("--data: expected the folder of a finished build, got nothing; add --data DIR")
+    folder, builds = out or Path("."), data or []
+    result: Any
+    if what in ("mask-quality", "inpaint-quality"):
+        result = _train_judge(what, builds, labels, folder, weights, epochs, 0.01 if lr is None else lr, seed or 0)
+    else:
+        from .pipelines.training.config import load
+
+        config = load(what, preset or (), settings or (), base=base, steps=steps, seed=seed, lr=lr)
+        if dry_run:
+            from .pipelines.training.dry_run import plan
+
+            result = plan(config, weights)
+        else:
+            places = {"pairs": pairs, "exclude": exclude, "weights": weights}
+            ways = {"resume": resume, "overwrite": overwrite, "skip_broken": skip_broken}
+            result = _train_system(config, builds, places, folder, ways)
+    print(json.dumps(asdict(result), indent=1) if as_json else result.describe(folder))
+
+
+def _train_judge(what: str, builds: list[str], labels: Path | None, out: Path, *options: Any) -> Any:
+    if labels is None or len(builds) != 1:
+        raise UsageError("--labels: expected a labels file and one --data, got others; make one with layerkit label")
     from .pipelines.train_judge import train_judge
 
+    weights, epochs, lr, seed = options
     with _progress() as report:
-        result = train_judge(what, data, labels, out, weights=weights, epochs=epochs, lr=lr, seed=seed, report=report)
-    print(json.dumps(asdict(result), indent=1) if as_json else result.describe(out))
+        return train_judge(
+            what, Path(builds[0]), labels, out, weights=weights, epochs=epochs, lr=lr, seed=seed, report=report
+        )
+
+
+def _train_system(config: Any, builds: list[str], places: dict[str, Any], out: Path, ways: dict[str, bool]) -> Any:
+    from .pipelines.train import train as run
+    from .pipelines.training.streams import Sources
+
+    folders = tuple(Path(build) for build in builds if build != "procedural")
+    sources = Sources(builds=folders, rendered="procedural" in builds, **places)
+    try:
+        with _progress() as report:
+            return run(config, sources, out, report=report, **ways)
+    except KeyboardInterrupt:
+        print("layerkit: interrupted; the last checkpoint stays, add --resume to go on from it", file=sys.stderr)
+        raise typer.Exit(1) from None
 
 
 @app.command()
@@ -357,7 +420,7 @@ def fetch(
 
 @app.command("ls")
 def list_table(
-    table: Annotated[str, typer.Argument(help="recipes, sources, suites, models, metrics or weights.")],
+    table: Annotated[str, typer.Argument(help="recipes, sources, systems, suites, models, metrics or weights.")],
     as_json: Json = False,
 ) -> None:
     """List what there is."""

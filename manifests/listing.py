@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from . import trainings
 from .recipes import load_table, shipped
 from .sources import SOURCES
 from .suites import SUITES
@@ -60,5 +61,6 @@ TABLES: dict[str, Callable[[], list[dict[str, str]]]] = {
     "recipes": recipe_rows,
     "sources": source_rows,
     "suites": suite_rows,
+    "systems": trainings.rows,
     "weights": weight_rows,
 }

@@ -44,7 +44,7 @@ def rows() -> list[dict[str, str]]:
     """``layerkit ls systems``."""
     tables = {name: load_table(path) for name, path in shipped().items()}
     return [
-        {"system": name, "presets": ", ".join(table.get("presets", {})), "what it is": table["about"]}
+        {"name": name, "presets": ", ".join(table.get("presets", {})), "about": table["about"]}
         for name, table in tables.items()
     ]
 

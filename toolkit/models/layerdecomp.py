@@ -82,6 +82,8 @@ class LayerDecomp(System):
         codec: frozen.
     """
 
+    alphas_cumprod: Tensor
+
     def __init__(self, options: LayerDecompOptions, network: Any, codec: Any) -> None:
         super().__init__()
         self.options, self.network, self.codec = options, network, codec

@@ -73,7 +73,7 @@ class _Typed(nn.Module):
 
     def _add(self, tokens: Tensor) -> Tensor:
         maps = len(self.types)
-        return (tokens.unflatten(1, (maps, -1)) + self.types[:, None]).flatten(1, 2)
+        return (torch.unflatten(tokens, 1, (maps, -1)) + self.types[:, None]).flatten(1, 2)
 
 
 class _TypedTokens(_Typed):
@@ -87,9 +87,9 @@ class _TypedMaps(_Typed):
     """Of Stable Diffusion 3: (N, C, maps h, w) to (N, maps L, width); every map has the same positions."""
 
     def forward(self, tall: Tensor) -> Tensor:
-        maps = tall.unflatten(2, (len(self.types), -1)).transpose(1, 2)
+        maps = torch.unflatten(tall, 2, (len(self.types), -1)).transpose(1, 2)
         tokens: Tensor = self.embedding(maps.flatten(0, 1))
-        return self._add(tokens.unflatten(0, maps.shape[:2]).flatten(1, 2))
+        return self._add(torch.unflatten(tokens, 0, maps.shape[:2]).flatten(1, 2))
 
 
 class FluxBackbone(Backbone):
@@ -101,7 +101,7 @@ class FluxBackbone(Backbone):
 
     def _noise(self, maps: Tensor, timestep: Tensor) -> Tensor:
         count, height, width = maps.shape[1], maps.shape[3] // 2, maps.shape[4] // 2
-        patches = maps.unflatten(4, (width, 2)).unflatten(3, (height, 2))  # (N, maps, C, h, 2, w, 2)
+        patches = torch.unflatten(torch.unflatten(maps, 4, (width, 2)), 3, (height, 2))  # (N, maps, C, h, 2, w, 2)
         tokens = torch.einsum("nmchpwq->nmhwcpq", patches).flatten(4).flatten(1, 3)
         guided = self.transformer.config.guidance_embeds
         predicted = self.transformer(
@@ -135,7 +135,7 @@ class Sd3Backbone(Backbone):
         count, height = maps.shape[1], maps.shape[3]
         tall = maps.transpose(1, 2).flatten(2, 3)
         predicted: Tensor = self.transformer(tall, timestep=timestep, return_dict=False, **self._no_text(maps))[0]
-        return predicted.unflatten(2, (count, height)).transpose(1, 2)
+        return torch.unflatten(predicted, 2, (count, height)).transpose(1, 2)
 
 
 _BACKBONES: dict[str, type[Backbone]] = {

@@ -118,7 +118,8 @@ def test_a_real_build_reads_as_its_own_decoder_reads_it(tiny_build: Path):
 def test_what_hides_the_object_stands_in_the_background_and_the_seen_part_recomposes(tiny_build: Path):
     """Where only a shadow, or nothing, or an opaque object lies in front, the recomposition is the image."""
     data, whole = (
-        ShardData([tiny_build], "train", View(size=64, flip=0, amodal=amodal), shuffle=False) for amodal in (False, True)
+        ShardData([tiny_build], "train", View(size=64, flip=0, amodal=amodal), shuffle=False)
+        for amodal in (False, True)
     )
     occluded = 0
     for number, (_, members) in enumerate(
@@ -446,7 +447,8 @@ def test_a_crop_holds_the_object(height: int, width: int, seed: int, crop: bool,
     mask = np.zeros((height, width), np.uint8)
     mask[top : top + 3, left : left + 3] = 255
     grey = np.zeros((height, width, 4), np.uint8)
-    layers = {"image": grey[..., :3], "foreground": grey, "background": grey[..., :3], "mask": mask, "occluder": 0 * grey}
+    photo = grey[..., :3]
+    layers = {"image": photo, "foreground": grey, "background": photo, "mask": mask, "occluder": 0 * grey}
     sample = View(size=20, crop=crop)(layers, "key", np.random.default_rng(seed))
     assert sample.mask.any()
     assert set(np.unique(sample.mask)) <= {0, 255}

@@ -1,0 +1,141 @@
+"""From the options of a run to its data: what is trained on, and what is held out."""
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pyarrow.parquet as pq
+
+from ...manifests.errors import UsageError
+from ..ledger import BuildFolder
+from ..run_file import read_run, recipe_of
+from .composed import ComposedData, PairData, RenderedData
+from .config import DataOptions
+from .data import ShardData, excluding
+from .sample import Mixed, Sample, Stream
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sources:
+    """Where the data of a run lie.
+
+    Attributes:
+        builds: folders of finished builds.
+        rendered: train on ray-cast scenes, see :class:`~.composed.RenderedData`, in the place of builds.
+        pairs: folder of photographs with and without an object, see :class:`~.composed.PairData`; or None.
+        exclude: text file with keys that are left out, one a line; or None.
+        cache: of prepared assets, for what is composed while training; None is the user's.
+        weights: the folder given by ``--weights``.
+    """
+
+    builds: tuple[Path, ...] = ()
+    rendered: bool = False
+    pairs: Path | None = None
+    exclude: Path | None = None
+    cache: Path | None = None
+    weights: Path | None = None
+
+    def __post_init__(self) -> None:
+        if bool(self.builds) == self.rendered:
+            raise UsageError("--data: expected the folders of builds, or procedural alone, got both or nothing")
+
+
+def trained_on(options: DataOptions, sources: Sources, seed: int, *, skip_broken: bool = False) -> Stream:
+    """The endless stream of training samples.
+
+    Raises:
+        UsageError: no samples, or a share of something that is not there.
+        ShardError: a shard is broken.
+    """
+    if sources.pairs and not options.pairs:
+        raise UsageError("--pairs: expected a share of the pairs as well; add --set data.pairs=0.1")
+    parts: list[tuple[Stream, float]] = []
+    if sources.rendered:
+        parts.append((RenderedData("train", options.view(), seed), 1 - options.pairs))
+    elif options.compose + options.pairs < 1:
+        choose = _choice(options, sources, held_out=False)
+        data = ShardData(sources.builds, "train", options.view(), seed, choose=choose, skip_broken=skip_broken)
+        parts.append((data, 1 - options.compose - options.pairs))
+    if options.compose and not sources.rendered:
+        parts += _composed(options, sources, seed)
+    if options.pairs:
+        parts.append((_pairs(options, sources, seed), options.pairs))
+    return parts[0][0] if len(parts) == 1 else Mixed(parts)
+
+
+def validated_on(options: DataOptions, sources: Sources, seed: int, count: int) -> list[Sample]:
+    """The first ``count`` held-out samples, neither cropped nor mirrored; fewer, or none, where a build has no more.
+
+    Raises:
+        ShardError: a shard is broken.
+    """
+    view = replace(options.view(), crop=False, flip=0.0)
+    if sources.rendered:
+        return [RenderedData("val", view, seed)[k] for k in range(count)]
+    split, choose = ("val" if _has_split(sources) else "train"), _choice(options, sources, held_out=True)
+    try:
+        data = ShardData(sources.builds, split, view, seed, shuffle=False, choose=choose)
+    except UsageError:
+        return []
+    return [data[k] for k in range(min(count, len(data)))]
+
+
+def held_out_how(sources: Sources) -> str:
+    """How the held-out samples were kept apart."""
+    if sources.rendered:
+        return "other scenes of the same kind"
+    if _has_split(sources):
+        return "the split val of the build, which shares no picture with what is trained on"
+    return "held out by key alone: they share pictures with what is trained on, which flatters the model"
+
+
+def _has_split(sources: Sources) -> bool:
+    return all(any((build / "data").glob("val-*.tar")) for build in sources.builds)
+
+
+def _choice(options: DataOptions, sources: Sources, *, held_out: bool) -> Callable[[str], bool]:
+    """Which keys of the shards are read."""
+    wanted = excluding(sources.exclude) if sources.exclude else lambda key: True
+    without = (
+        {key for build in sources.builds for key in _made_of(build, options.without)} if options.without else set()
+    )
+    limit = 0.0 if _has_split(sources) else options.held_out * 2**32
+    return lambda key: wanted(key) and key not in without and (not limit or (_hash(key) < limit) == held_out)
+
+
+def _hash(key: str) -> int:
+    return int.from_bytes(hashlib.sha256(key.encode()).digest()[:4], "big")
+
+
+def _made_of(build: Path, datasets: Sequence[str]) -> Iterator[str]:
+    """Keys of the samples whose foreground comes from one of these data sets."""
+    path = BuildFolder(build).manifests / "samples.parquet"
+    try:
+        rows = pq.read_table(path, columns=["key", "layers"])
+    except OSError as error:
+        raise UsageError(
+            f"without: expected the manifest of a finished build, {path} cannot be read: {error}"
+        ) from error
+    for key, layers in zip(rows["key"].to_pylist(), rows["layers"].to_pylist(), strict=True):
+        if any(layer["layer"] == "foreground" and layer["dataset"] in datasets for layer in layers):
+            yield key
+
+
+def _composed(options: DataOptions, sources: Sources, seed: int) -> Iterator[tuple[Stream, float]]:
+    """A stream of every mix of every build, by the shares of the recipes."""
+    for build in sources.builds:
+        folder = BuildFolder(build).resolved()
+        mixes = [mix for mix in recipe_of(read_run(folder), folder).mix if mix.share > 0]
+        total = sum(mix.share for mix in mixes) * len(sources.builds) / options.compose
+        for mix in mixes:
+            data = ComposedData(
+                build, mix.name, "train", options.view(), seed, cache=sources.cache, weights=sources.weights
+            )
+            yield data, mix.share / total
+
+
+def _pairs(options: DataOptions, sources: Sources, seed: int) -> PairData:
+    if sources.pairs is None:
+        raise UsageError("data.pairs: expected --pairs with the folder of the photographs as well, got none")
+    return PairData(sources.pairs, options.view(), seed)
