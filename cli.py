@@ -309,8 +309,113 @@ def _train_system(config: Any, builds: list[str], places: dict[str, Any], out: P
 
 
 @app.command()
+def decompose(
+    image: Annotated[Path, typer.Argument(metavar="IMAGE", help="A picture, or a folder of them.")],
+    model: Annotated[str, typer.Option(help="The folder of a run, or any model of layerkit ls models.")],
+    mask: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="M", help="White where the object is; several: the topmost first; of a folder: a folder."),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Gets a folder of layers for each picture.")] = None,
+    saliency: Annotated[
+        str, typer.Option(help="Proposes a mask where none is given: spectral, birefnet, u2net.")
+    ] = "spectral",
+    fit: Annotated[str, typer.Option(help="Of a run: resize the picture, or tile it.")] = "resize",
+    keep: Annotated[
+        str, typer.Option(help="Of a run: where the background stays the input's: none, mask, alpha.")
+    ] = "none",
+    base: Annotated[str, typer.Option(metavar="ID|DIR", help="Of a run: another base than it was trained on.")] = "",
+    seed: Annotated[int, typer.Option(help="Of the model's randomness.")] = 0,
+    prompt: Annotated[str, typer.Option(help="For models that take one.")] = "",
+    device: Annotated[str | None, typer.Option(help="cpu or cuda; default: cuda where there is one.")] = None,
+    weights: Annotated[Path | None, typer.Option(help="Folder of pre-trained weights, beside the hub cache.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Write over what is there.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Take pictures apart: background, RGBA foregrounds, recomposition and a strip of them all."""
+    if out is None:
+        raise UsageError("--out: expected the folder for the layers, got nothing; add --out DIR")
+    _one_of("--fit", fit, ("resize", "tile"))
+    _one_of("--keep", keep, ("none", "mask", "alpha"))
+    from .pipelines.decompose import decompose as run
+    from .toolkit.decomposers import load
+    from .toolkit.saliency import load_saliency
+
+    ways: dict[str, Any] = {"way": fit, "keep": keep, "base": base}
+    loaded = load(model, weights, prompt=prompt, device=device, **ways)
+    proposer = load_saliency(saliency, weights)
+    with _progress() as report:
+        rows = run(image, mask or [], loaded, out, proposer, seed=seed, overwrite=overwrite, report=report)
+    print(json.dumps([asdict(row) for row in rows], indent=1) if as_json else _told(rows, out))
+    if any(row.fault for row in rows):
+        raise typer.Exit(1)
+
+
+def _told(rows: list[Any], out: Path) -> str:
+    return "\n".join([*(row.describe() for row in rows), f"layers in {out}"])
+
+
+def _one_of(option: str, given: str, known: tuple[str, ...]) -> None:
+    if given not in known:
+        raise UsageError(f"{option}: expected one of {', '.join(known)}, got {given!r}")
+
+
+@app.command()
+def compose(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Of one picture that layerkit decompose took apart.")],
+    out: Annotated[Path | None, typer.Option(help="The picture to write, a PNG.")] = None,
+    layer: Annotated[int, typer.Option(help="The foreground to edit; 1 is the topmost.")] = 1,
+    move: Annotated[str, typer.Option(metavar="DX,DY", help="Right and down, as shares of width and height.")] = "0,0",
+    scale: Annotated[float, typer.Option(help="About its foot, or --about centre.")] = 1.0,
+    about: Annotated[str, typer.Option(help="foot or centre.")] = "foot",
+    rotate: Annotated[float, typer.Option(help="Degrees counter-clockwise.")] = 0.0,
+    mirror: Annotated[bool, typer.Option("--mirror", help="Exchange left and right.")] = False,
+    hue: Annotated[float, typer.Option(help="Degrees by which colours go round the circle.")] = 0.0,
+    saturation: Annotated[float, typer.Option(help="Factor.")] = 1.0,
+    brightness: Annotated[float, typer.Option(help="Factor.")] = 1.0,
+    tint: Annotated[str | None, typer.Option(metavar="R,G,B", help="What white becomes, 0..255.")] = None,
+    opacity: Annotated[float, typer.Option(help="Factor.")] = 1.0,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Write over what is there.")] = False,
+) -> None:
+    """Move, scale or recolour a foreground of a decomposed picture, and put the picture together again."""
+    if out is None:
+        raise UsageError("--out: expected the picture to write, got nothing; add --out FILE.png")
+    _one_of("--about", about, ("foot", "centre"))
+    from .pipelines.compose import compose as run
+    from .toolkit.edit import Edit
+
+    placed: dict[str, Any] = {"move": _numbers("--move", move, 2), "about": about}
+    coloured: dict[str, Any] = {"tint": None if tint is None else tuple(map(int, _numbers("--tint", tint, 3)))}
+    edit = Edit(
+        scale=scale,
+        rotate=rotate,
+        mirror=mirror,
+        hue=hue,
+        saturation=saturation,
+        brightness=brightness,
+        opacity=opacity,
+        **placed,
+        **coloured,
+    )
+    print(run(folder, edit, out, layer=layer, overwrite=overwrite))
+
+
+def _numbers(option: str, text: str, count: int) -> tuple[float, ...]:
+    try:
+        numbers = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        numbers = ()
+    if len(numbers) != count:
+        raise UsageError(f"{option}: expected {count} numbers with commas between them, got {text!r}")
+    return numbers
+
+
+@app.command()
 def bench(
-    model: Annotated[list[str], typer.Option(help="A model: layerkit ls models; predictions:DIR; python:MODULE:NAME.")],
+    model: Annotated[
+        list[str],
+        typer.Option(help="A model: layerkit ls models; the folder of a run; predictions:DIR; python:MODULE:NAME."),
+    ],
     suite: Annotated[list[str], typer.Option(help="A suite: layerkit ls suites; triplets:DIR.")],
     out: Annotated[Path | None, typer.Option(help="The report's folder; an unfinished run in it is taken up.")] = None,
     root: Annotated[list[str] | None, typer.Option(metavar="NAME=DIR", help="Where a data set lies.")] = None,

@@ -57,12 +57,29 @@ def _shown(panel: U8) -> U8:
     return on_checkerboard(panel) if panel.shape[-1] == 4 else panel
 
 
-def _row(panels: Iterable[U8], side: int) -> U8:
-    gap = np.full((side, _GAP, 3), 255, np.uint8)
+def _row(panels: Sequence[U8], side: int) -> U8:
+    fitted = [_fitted(panel, side) for panel in panels]
+    height = max(len(panel) for panel in fitted)
+    gap = np.full((height, _GAP, 3), 255, np.uint8)
     row: list[U8] = []
-    for panel in panels:
-        row += [resize(panel, (side, side)), gap]
+    for panel in fitted:
+        row += [_centred(panel, (height, side)), gap]
     return np.concatenate(row[:-1], axis=1)
+
+
+def _fitted(panel: U8, side: int) -> U8:
+    """A picture (H, W, 3) as large as a square of ``side`` px holds it."""
+    scale = side / max(panel.shape[:2])
+    height, width = (max(1, round(length * scale)) for length in panel.shape[:2])
+    return np.asarray(resize(panel, (height, width)), np.uint8)
+
+
+def _centred(panel: U8, size: tuple[int, int]) -> U8:
+    """A picture in the middle of a white canvas (H, W)."""
+    canvas = np.full((*size, 3), 255, np.uint8)
+    top, left = (size[0] - len(panel)) // 2, (size[1] - panel.shape[1]) // 2
+    canvas[top : top + len(panel), left : left + panel.shape[1]] = panel
+    return canvas
 
 
 def contact_sheet(samples: Iterable[tuple[str, Layers]], side: int = 192) -> U8:

@@ -1,8 +1,8 @@
 """Every model that ``--model`` takes, and how it is loaded.
 
-A name of ``DECOMPOSERS``; ``predictions:DIR``, pictures that another program wrote; ``diffusers:DIR_OR_REPO``, any
-inpainting pipeline; ``python:MODULE:ATTRIBUTE``, a model of one's own. Published models whose code diffusers lacks are
-not imitated: ``NOT_AVAILABLE`` says why.
+A name of ``DECOMPOSERS``; the folder of a run of ``layerkit train``; ``predictions:DIR``, pictures that another program
+wrote; ``diffusers:DIR_OR_REPO``, any inpainting pipeline; ``python:MODULE:ATTRIBUTE``, a model of one's own. Published
+models whose code diffusers lacks are not imitated: ``NOT_AVAILABLE`` says why.
 """
 
 from collections.abc import Callable
@@ -23,6 +23,7 @@ from .pipelines_diffusers import PUBLISHED, load_any, load_published
 from .plugins import load_plugin
 from .predictions import load_predictions
 from .qwen_layered import load_qwen_layered
+from .runs import Keep, Way, is_run, load_run_decomposer
 from .torchscript import TorchScriptRemover
 
 MASK = frozenset({"mask"})
@@ -172,6 +173,9 @@ def load(
     device: str | None = None,
     on_missing: Literal["error", "skip"] = "error",
     resize: bool = False,
+    base: str = "",
+    way: Way = "resize",
+    keep: Keep = "none",
 ) -> Checked:
     """Load a model, behind the door that checks its inputs and outputs.
 
@@ -182,6 +186,9 @@ def load(
         device: None = CUDA where there is one, else the CPU.
         on_missing: for ``predictions``: a case without a picture is an error, or a drop with its reason.
         resize: for ``predictions``: allow pictures of another size.
+        base: for a run: another one than it was trained on.
+        way: for a run: how pictures are fitted to it, see ``models.inference.Fit``.
+        keep: for a run: see there.
 
     Raises:
         UsageError: no such model, or what it names cannot be used.
@@ -191,6 +198,11 @@ def load(
     prefix, _, rest = name.partition(":")
     if name in DECOMPOSERS:
         return checked(_named(name, DECOMPOSERS[name], options))
+    if is_run(Path(name).expanduser()):
+        folder = Path(name).expanduser()
+        return checked(
+            load_run_decomposer(folder, name=name, weights=weights, base=base, device=device, way=way, keep=keep)
+        )
     if prefix == "predictions" and rest:
         return checked(load_predictions(Path(rest).expanduser(), on_missing=on_missing, resize=resize))
     if prefix == "python" and rest:
@@ -202,7 +214,7 @@ def load(
             f"{name} is not available: {NOT_AVAILABLE[name]}; run it yourself and give --model predictions:DIR"
         )
     raise UsageError(
-        f"expected a model ({', '.join(DECOMPOSERS)}, predictions:DIR, diffusers:DIR_OR_REPO or "
+        f"expected a model ({', '.join(DECOMPOSERS)}, the folder of a run, predictions:DIR, diffusers:DIR_OR_REPO or "
         f"python:MODULE:ATTRIBUTE), got {name!r}"
     )
 

@@ -65,11 +65,6 @@ def parse_options(name: str, table: Mapping[str, Any], where: str = "model") -> 
     return schema.parse(find(name).options, table, where)
 
 
-def is_run(folder: Path) -> bool:
-    """Whether a folder is a run of ``layerkit train NAME``, which a judge's is not."""
-    return (folder / CONFIG).is_file() and "system" in load_table(folder / CONFIG)
-
-
 def load_run(folder: Path, base: str = "", weights: Path | None = None) -> tuple[System, Mapping[str, Any]]:
     """A trained system, for use: in evaluation mode, on the CPU.
 

@@ -1,0 +1,97 @@
+"""The folder of a run as a model: loaded by its path, for pictures of any size."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from layerkit.manifests.errors import UsageError
+from layerkit.toolkit.decomposers import load
+from layerkit.toolkit.models.inference import Fit, decompose_picture
+from layerkit.toolkit.models.layerdecomp import LayerDecompOptions, build
+from layerkit.toolkit.models.layerdecomp_network import LayerDecompConfig
+from layerkit.toolkit.models.system import Origin
+
+CONFIG = """
+system = "layerdecomp"
+[data]
+size = 16
+[model]
+codec = "pixels"
+steps = 3
+[model.network]
+width = 16
+depth = 1
+heads = 2
+sample_size = 16
+patch_size = 4
+"""
+OPTIONS = LayerDecompOptions(
+    codec="pixels", steps=3, network=LayerDecompConfig(width=16, depth=1, heads=2, sample_size=16, patch_size=4)
+)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    system = build(OPTIONS, Origin())
+    for parameter in system.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    folder = tmp_path_factory.mktemp("runs") / "mine"
+    folder.mkdir()
+    system.save(folder)
+    (folder / "config.toml").write_text(CONFIG)
+    return folder
+
+
+def a_case(size: tuple[int, int] = (20, 33)) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(0)
+    mask = np.zeros(size, bool)
+    mask[5:12, 8:20] = True
+    return rng.integers(0, 256, (*size, 3), np.uint8), mask
+
+
+def test_a_run_is_a_model_by_its_path(run: Path):
+    model, (image, mask) = load(str(run), device="cpu"), a_case()
+    assert (model.name, model.native, model.is_random) == (str(run), 16, True)
+    assert model.revision.startswith("sha256:")
+    made = model(image, mask, np.random.default_rng(1))
+    system = build(OPTIONS, Origin(run=run))
+    system.restore(run)
+    expected = decompose_picture(system, image, mask, np.random.default_rng(1), Fit(side=16))
+    assert np.array_equal(made.background, expected.background)
+    assert np.array_equal(made.foreground, expected.foreground)
+    assert made.foreground.any()
+
+
+def test_the_background_can_stay_the_pictures_own(run: Path):
+    image, mask = a_case()
+    for way in ("resize", "tile"):
+        made = load(str(run), device="cpu", way=way, keep="mask")(image, mask, np.random.default_rng(1))
+        assert np.array_equal(made.background[~mask], image[~mask])
+        assert not np.array_equal(made.background[mask], image[mask])
+
+
+def test_a_run_that_takes_nothing_apart_and_a_judge_are_refused(tmp_path: Path):
+    from layerkit.toolkit.models.rgba_vae_training import RgbaVaeTraining
+    from layerkit.toolkit.models.rgba_vae_training import build as build_vae
+
+    build_vae(RgbaVaeTraining(scratch="debug"), Origin()).save(tmp_path)
+    (tmp_path / "config.toml").write_text('system = "rgba-vae"\n[data]\nsize = 16\n')
+    with pytest.raises(UsageError, match="takes pictures apart, got rgba-vae"):
+        load(str(tmp_path), device="cpu")
+    (tmp_path / "config.toml").write_text('role = "mask-quality"\n')
+    with pytest.raises(UsageError, match="the folder of a run"):
+        load(str(tmp_path), device="cpu")
+
+
+def test_a_run_without_its_weights_says_so(run: Path, tmp_path: Path):
+    (tmp_path / "config.toml").write_text(CONFIG)
+    with pytest.raises(UsageError, match=r"weights\.safetensors"):
+        load(str(tmp_path), device="cpu")
+    (tmp_path / "config.toml").write_text(CONFIG.replace("width = 16", "width = 32"))
+    (tmp_path / "weights.safetensors").write_bytes((run / "weights.safetensors").read_bytes())
+    with pytest.raises(UsageError, match="of another shape"):
+        load(str(tmp_path), device="cpu")

@@ -1,0 +1,82 @@
+"""A run of ``layerkit train`` as a decomposer: pictures of any size through the system that it trained."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from ...manifests.errors import UsageError
+from ...manifests.recipes import load_table
+from ...manifests.weights import revision_of
+from ..decomposition import U8, Bool, Decomposition, Traits
+
+if TYPE_CHECKING:
+    from ..models.inference import Fit
+
+CONFIG = "config.toml"
+
+Way = Literal["resize", "tile"]
+Keep = Literal["none", "mask", "alpha"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run(Traits):
+    """A trained system, and how pictures are fitted to it; made by :func:`load_run_decomposer`."""
+
+    system: Any
+    fit: "Fit"
+
+    def __call__(self, image: U8, mask: Bool, generator: np.random.Generator) -> Decomposition:
+        """See :class:`~layerkit.toolkit.decomposition.Decomposer`."""
+        from ..models.inference import decompose_picture
+
+        return decompose_picture(self.system, image, mask, generator, self.fit)
+
+
+def is_run(folder: Path) -> bool:
+    """Whether a folder is a run of a system; that of a judge is not."""
+    return (folder / CONFIG).is_file() and "system" in load_table(folder / CONFIG)
+
+
+def load_run_decomposer(
+    folder: Path,
+    *,
+    name: str,
+    weights: Path | None = None,
+    base: str = "",
+    device: str | None = None,
+    way: Way = "resize",
+    keep: Keep = "none",
+) -> Run:
+    """Load a run.
+
+    Args:
+        folder: of the run.
+        name: what it was asked for by.
+        weights: the folder given by ``--weights``.
+        base: another base than it was trained on, where it stands on one.
+        device: None = CUDA where there is one, else the CPU.
+        way: see ``inference.Fit``.
+        keep: see ``inference.Fit``.
+
+    Raises:
+        UsageError: the folder is no such run, or its system takes nothing apart.
+        MissingWeights: its base is not on this machine.
+    """
+    from ..diffusers_folders import placement
+    from ..models.inference import Fit
+    from ..models.registry import SYSTEMS, load_run
+
+    system, table = load_run(folder, base, weights)
+    if not SYSTEMS[table["system"]].decomposes:
+        raise UsageError(f"--model: expected a system that takes pictures apart, got {table['system']} in {folder}")
+    side = int(table["data"]["size"])
+    return Run(
+        name=name,
+        revision=revision_of(folder / "weights.safetensors"),
+        licence="unknown",
+        native=side,
+        system=system.to(placement(device)[0]),
+        fit=Fit(side=side, way=way, keep=keep),
+    )
