@@ -58,7 +58,7 @@ def test_wheel_holds_the_package_and_no_more(wheel: Path):
     listed = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]["packages"]
     folders = {package.replace(".", "/").replace("layerkit", "", 1).lstrip("/") for package in listed}
     shipped = {path for folder in folders for path in (ROOT / folder).glob("*.py")}
-    shipped |= {ROOT / "py.typed", *ROOT.glob("manifests/*.toml")}
+    shipped |= {ROOT / "py.typed", *ROOT.glob("manifests/*.toml"), *ROOT.glob("manifests/training/*.toml")}
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
     held = {name for name in names if ".dist-info/" not in name}

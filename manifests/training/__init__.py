@@ -1,0 +1,1 @@
+"""The shipped training recipes, one TOML file each; see :mod:`~layerkit.manifests.trainings`."""
