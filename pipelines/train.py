@@ -87,12 +87,13 @@ def train(
     trainer = Trainer(config, sources, run, accelerator, skip_broken=skip_broken)
     done = trainer.restore() if resume else 0
     trainer.begin(overwrite=overwrite and not resume)
-    loss, scores = None, trainer.last_scores()
+    loss = None
     with (
         _stop_requested(accelerator) as stopped,
         contextlib.closing(trainer.batches()) as batches,
         contextlib.closing(Journal(run, done, silent=not trainer.is_main)) as log,
     ):
+        scores = trainer.last_scores()
         while done < config.steps and not stopped():
             row = trainer.step(batches, done)
             done, loss = done + 1, row["loss"]
@@ -105,6 +106,8 @@ def train(
                 trainer.save(done)
         if done < config.steps:
             trainer.save(done)
+        elif loss is None:  # it may have been killed between its last checkpoint and its weights
+            trainer.publish(done)
     return Trained(steps=done, of=config.steps, loss=loss, scores=scores)
 
 

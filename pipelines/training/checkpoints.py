@@ -130,4 +130,5 @@ def expect_same(config: TrainConfig, state: State, run: Path) -> None:
 
 def _complete(run: Path) -> list[Path]:
     """Folders of finished checkpoints, oldest first."""
-    return sorted(path.parent for path in (run / _FOLDER).glob(f"[0-9]*/{STATE}"))
+    found = [path.parent for path in (run / _FOLDER).glob(f"*/{STATE}") if path.parent.name.isdecimal()]
+    return sorted(found, key=lambda folder: int(folder.name))

@@ -15,6 +15,10 @@ from .sample import View
 _MAY_CHANGE = ("steps", "micro", "workers", "save_every", "validate_every", "validate_on", "keep", "compile", "about")
 """Options in which a resumed run may differ from its checkpoint; ``steps`` only if the rate does not depend on it."""
 
+_LEAST = dict.fromkeys(("steps", "batch", "micro", "save_every", "keep"), 1) | dict.fromkeys(
+    ("warmup", "weight_decay", "clip", "workers", "validate_every", "validate_on"), 0
+)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DataOptions:
@@ -124,8 +128,8 @@ class TrainConfig:
     model: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name, least in (("steps", 1), ("batch", 1), ("micro", 1), ("save_every", 1), ("keep", 1), ("workers", 0)):
-            if getattr(self, name) < least:
+        for name, least in _LEAST.items():
+            if not getattr(self, name) >= least:
                 raise UsageError(f"{name}: expected {least} or more, got {getattr(self, name)}")
         if self.batch % self.micro:
             raise UsageError(f"batch: expected a multiple of micro ({self.micro}), got {self.batch}")

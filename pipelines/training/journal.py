@@ -35,7 +35,7 @@ class Journal:
             _forget(run / name, step)
         self._run = run
         self._files = {name: (run / name).open("a", encoding="utf-8") for name in (LOG, VALIDATION)}
-        self._board = SummaryWriter(str(run / "tensorboard"), purge_step=step)
+        self._board = SummaryWriter(str(run / "tensorboard"), purge_step=step + 1)  # from there on
 
     def write(self, row: Row, name: str = LOG) -> None:
         """Add a row; ``step`` is one of its keys."""

@@ -18,6 +18,7 @@ from typing import Any
 from ...manifests.errors import UsageError
 from ...manifests.licences import strictest
 from ...manifests.weights import WEIGHTS
+from ...toolkit.decomposers.runs import is_run
 from ...toolkit.files import write_atomically
 from ...toolkit.models.registry import CONFIG
 from ..ledger import BuildFolder
@@ -37,7 +38,7 @@ def expect_free(run: Path, *, resume: bool, overwrite: bool) -> None:
     Raises:
         UsageError: something else is in it, or a run that is neither to be resumed nor overwritten.
     """
-    holds_run = (run / CONFIG).is_file()
+    holds_run = is_run(run)
     if run.exists() and not holds_run and (not run.is_dir() or any(run.iterdir())):
         raise UsageError(f"--out: expected a new folder or one with a run, got {run}, which holds something else")
     if holds_run and not (resume or overwrite):
@@ -84,8 +85,8 @@ def licence_of(build: Path) -> str:
 
 
 def base_licence(base: str) -> str:
-    """The licence of a published base; of a folder it is unknown."""
-    return next((row.licence for row in WEIGHTS.values() if row.repo == base), "unknown")
+    """The licence of a published base, by its repository or its name in the table; of a folder it is unknown."""
+    return next((row.licence for row in WEIGHTS.values() if base in (row.repo, row.name)), "unknown")
 
 
 def write_card(
@@ -144,7 +145,7 @@ def _data(made: Mapping[str, Any], config: TrainConfig) -> str:
         f"`{one['recipe']}` (fingerprint `{one['fingerprint'][:12]}`, strictest licence {licence})"
         for one, licence in zip(made["data"], made["licences"], strict=True)
     )
-    base = f" The base is under {base_licence(config.base)}." if config.base else ""
+    base = f" Licence of the base: {base_licence(config.base)}." if config.base else ""
     return f"""\
 ## Data and licence
 

@@ -1,19 +1,23 @@
 """From the options of a run to its data: what is trained on, and what is held out."""
 
 import hashlib
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from ...manifests.errors import UsageError
+from ...manifests.errors import ShardError, UsageError
 from ..ledger import BuildFolder
 from ..run_file import read_run, recipe_of
 from .composed import ComposedData, PairData, RenderedData
 from .config import DataOptions
 from .data import ShardData, excluding
 from .sample import Mixed, Sample, Stream
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,8 +68,12 @@ def trained_on(options: DataOptions, sources: Sources, seed: int, *, skip_broken
     return parts[0][0] if len(parts) == 1 else Mixed(parts)
 
 
-def validated_on(options: DataOptions, sources: Sources, seed: int, count: int) -> list[Sample]:
+def validated_on(
+    options: DataOptions, sources: Sources, seed: int, count: int, *, skip_broken: bool = False
+) -> list[Sample]:
     """The first ``count`` held-out samples, neither cropped nor mirrored; fewer, or none, where a build has no more.
+
+    Where none can be had, a line in the log says why.
 
     Raises:
         ShardError: a shard is broken.
@@ -75,10 +83,22 @@ def validated_on(options: DataOptions, sources: Sources, seed: int, count: int) 
         return [RenderedData("val", view, seed)[k] for k in range(count)]
     split, choose = ("val" if _has_split(sources) else "train"), _choice(options, sources, held_out=True)
     try:
-        data = ShardData(sources.builds, split, view, seed, shuffle=False, choose=choose)
-    except UsageError:
+        data = ShardData(sources.builds, split, view, seed, shuffle=False, choose=choose, skip_broken=skip_broken)
+    except UsageError as error:
+        _log.warning("nothing is held out: %s", error)
         return []
-    return [data[k] for k in range(min(count, len(data)))]
+    return list(islice(_readable(data, skip_broken), count))
+
+
+def _readable(data: ShardData, skip_broken: bool) -> Iterator[Sample]:
+    """The samples in their order, without the broken ones if those are to be skipped."""
+    for number in range(len(data)):
+        try:
+            yield data[number]
+        except ShardError as error:
+            if not skip_broken:
+                raise
+            _log.warning("left a sample out of what is held out: %s", error)
 
 
 def held_out_how(sources: Sources) -> str:
@@ -100,8 +120,8 @@ def _choice(options: DataOptions, sources: Sources, *, held_out: bool) -> Callab
     without = (
         {key for build in sources.builds for key in _made_of(build, options.without)} if options.without else set()
     )
-    limit = 0.0 if _has_split(sources) else options.held_out * 2**32
-    return lambda key: wanted(key) and key not in without and (not limit or (_hash(key) < limit) == held_out)
+    limit = None if _has_split(sources) else options.held_out * 2**32
+    return lambda key: wanted(key) and key not in without and (limit is None or (_hash(key) < limit) == held_out)
 
 
 def _hash(key: str) -> int:

@@ -50,7 +50,7 @@ class Trainer:
         self._run, self._accelerator = run, accelerator
         self.config, self._system = made_system(config, Origin(base=config.base, weights=sources.weights))
         self._data = self._batches(sources, skip_broken)
-        self._held_out = validated_on(config.data, sources, config.seed, config.validate_on)
+        self._held_out = validated_on(config.data, sources, config.seed, config.validate_on, skip_broken=skip_broken)
         self._check_size()
         self._parameters = list(self._system.trained().values())
         optimiser = torch.optim.AdamW(
@@ -144,11 +144,17 @@ class Trainer:
         """
         started = time.perf_counter()
         try:
-            parts = self._gradient(batches, done)
+            row = self._stepped(batches, done)
         except RuntimeError as error:
             if _ran_out_of_memory(error):
                 raise RunError(self._memory_told(done)) from error
             raise
+        seconds = time.perf_counter() - started
+        return {"step": done + 1, **row, "images_per_s": round(self.config.batch / seconds, 2)}
+
+    def _stepped(self, batches: Iterator[Batch], done: int) -> dict[str, float]:
+        """One step; the mean losses of all processes, the norm of the gradient and the rate."""
+        parts = self._gradient(batches, done)
         norm = self._accelerator.clip_grad_norm_(self._parameters, self.config.clip or float("inf"))
         row = self._reduced({**parts, "grad_norm": norm.detach().float()})
         self._expect_numbers(row, done)
@@ -159,8 +165,7 @@ class Trainer:
         self._optimiser.zero_grad()
         if self._average:
             self._average.step(self._parameters)
-        seconds = time.perf_counter() - started
-        return {"step": done + 1, **row, "lr": rate, "images_per_s": round(self.config.batch / seconds, 2)}
+        return {**row, "lr": rate}
 
     def _gradient(self, batches: Iterator[Batch], done: int) -> dict[str, Tensor]:
         """Gather the gradient of a whole batch; the mean losses of this process."""
@@ -195,10 +200,12 @@ class Trainer:
             )
 
     def _memory_told(self, done: int) -> str:
+        micro = self.config.micro
+        less = next((k for k in range(micro // 2, 0, -1) if micro % k == 0), None)
+        fewer = f"go on with --resume --set micro={less}, which leaves the batch as it is, or " if less else ""
         return (
-            f"step {done + 1}: memory ran out with micro = {self.config.micro} samples of {self.config.data.size} px; "
-            f"{_kept(self._run)}: go on with --resume --set micro={max(1, self.config.micro // 2)}, "
-            "which leaves the batch as it is, or train anew with --set checkpointing=true"
+            f"step {done + 1}: memory ran out with micro = {micro} samples of {self.config.data.size} px; "
+            f"{_kept(self._run)}: {fewer}train anew with --set checkpointing=true"
         )
 
     @contextlib.contextmanager
@@ -228,9 +235,13 @@ class Trainer:
         return dict(result.scores)
 
     def save(self, done: int) -> None:
-        """Write a checkpoint, the weights, the plot and the card."""
+        """Write a checkpoint, and what users take from the folder."""
         state = State(step=done, data=self._data.state(), config=self.config.table())
         checkpoints.save(self._accelerator, self._run, state, self.config.keep)
+        self.publish(done)
+
+    def publish(self, done: int) -> None:
+        """Write the weights, the plot and the card."""
         if not self.is_main:
             return
         with self._averaged_weights():

@@ -1,6 +1,7 @@
 """How a system does on held-out triplets: scores of ``toolkit.metrics``, and pictures at fixed seeds.
 
-A sample's noise is seeded by its key, so that two steps of a run, and two runs, are compared on the same draws.
+A batch's noise is seeded by the key of its first sample, so that two steps of a run, and two runs of one ``micro``, are
+compared on the same draws.
 """
 
 import math
@@ -71,8 +72,17 @@ def validate(system: System, samples: Sequence[Sample], micro: int, seed: int) -
     """
     layers = list(_predicted(system, samples, micro, seed))
     rows = [_scores(sample, made) for sample, made in zip(samples, layers, strict=True)]
-    scores = {name: float(np.mean([row[name] for row in rows if name in row])) for name in rows[0]}
-    return Validation(scores=scores, pictures=_pictures(samples[:_ROWS], layers))
+    return Validation(scores=_means(rows), pictures=_pictures(samples[:_ROWS], layers))
+
+
+def _means(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Of each score over the samples that have it: in an empty region it is NaN, which is no value."""
+    found: dict[str, list[float]] = {}
+    for row in rows:
+        for name, value in row.items():
+            if not math.isnan(value):
+                found.setdefault(name, []).append(value)
+    return {name: float(np.mean(values)) for name, values in found.items()}
 
 
 def _predicted(system: System, samples: Sequence[Sample], micro: int, seed: int) -> Iterator[Layers]:
@@ -100,20 +110,20 @@ def _scores(sample: Sample, made: Layers) -> dict[str, float]:
     scores: dict[str, float] = {}
     footprint = (sample.foreground[..., 3] > 0) if sample.has_foreground else sample.mask > 0
     if made.background is not None:
-        scores["background_psnr"] = _finite(psnr(made.background, sample.background))
-        scores["background_psnr_footprint"] = _finite(psnr(made.background, sample.background, footprint))
+        scores["background_psnr"] = _capped(psnr(made.background, sample.background))
+        scores["background_psnr_footprint"] = _capped(psnr(made.background, sample.background, footprint))
         if min(sample.mask.shape) >= _LEAST_FOR_SSIM:
             scores["background_ssim"] = ssim(made.background, sample.background)
     if made.foreground is not None and sample.has_foreground:
-        scores["foreground_psnr"] = _finite(psnr(on_colour(made.foreground), on_colour(sample.foreground)))
+        scores["foreground_psnr"] = _capped(psnr(on_colour(made.foreground), on_colour(sample.foreground)))
         scores["alpha_iou"] = soft_iou(made.foreground[..., 3], sample.foreground[..., 3])
     if made.background is not None and made.foreground is not None:
-        scores["recomposition_psnr"] = _finite(recomposition_psnr(made.foreground, made.background, sample.image))
+        scores["recomposition_psnr"] = _capped(recomposition_psnr(made.foreground, made.background, sample.image))
     return scores
 
 
-def _finite(decibel: float) -> float:
-    return MOST if math.isnan(decibel) else min(decibel, MOST)
+def _capped(decibel: float) -> float:
+    return decibel if math.isnan(decibel) else min(decibel, MOST)
 
 
 def _pictures(samples: Sequence[Sample], layers: Sequence[Layers]) -> U8:

@@ -129,6 +129,7 @@ class Sd3Backbone(Backbone):
 
     def __init__(self, transformer: Any, config: LayerDecompConfig) -> None:
         super().__init__(transformer, config)
+        self.patch = transformer.config.patch_size
         transformer.pos_embed = _TypedMaps(transformer.pos_embed, self.layers + _CONDITIONS, transformer.inner_dim)
 
     def _noise(self, maps: Tensor, timestep: Tensor) -> Tensor:

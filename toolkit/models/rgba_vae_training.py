@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ...manifests.errors import UsageError
 from . import rgba_vae
@@ -58,6 +58,13 @@ class RgbaVae(System):
         self.options, self.vae, self.perceptual = options, vae, perceptual
         self.reference = None if reference is None else reference.requires_grad_(False)
         self.multiple = 2 ** (len(vae.config.block_out_channels) - 1)
+
+    def train(self, mode: bool = True) -> "RgbaVae":
+        """Set the mode of the VAE; the perceptual distance stays as it is measured, without LPIPS's dropout."""
+        super().train(mode)
+        if isinstance(self.perceptual, nn.Module):
+            self.perceptual.eval()
+        return self
 
     def forward(self, batch: Triplets, generator: torch.Generator, step: int) -> dict[str, Tensor]:
         """See :meth:`System.forward`."""
