@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from diffusers import AutoencoderKL, FluxTransformer2DModel
+from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, FluxFillPipeline, FluxTransformer2DModel
 from torch import Tensor, nn
 from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 
@@ -163,6 +163,15 @@ def _known(base: str) -> list[Any]:
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(_SEED)  # torch.manual_seed would seed the accelerators too
         return [kind.from_config(configs[name]) for name, kind in _KINDS.items()]
+
+
+def save_debug(folder: Path) -> None:
+    """Write the base ``debug`` to a folder, as diffusers saves a FluxFillPipeline: to try ``--base DIR`` with."""
+    transformer, vae = _known(DEBUG)
+    parts = dict.fromkeys(("text_encoder", "tokenizer", "text_encoder_2", "tokenizer_2"))
+    scheduler = FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True)
+    pipeline: Any = FluxFillPipeline(scheduler=scheduler, vae=vae, transformer=transformer, **parts)
+    pipeline.save_pretrained(folder)
 
 
 def _read(folder: Path, name: str, dtype: torch.dtype, meta: bool) -> Any:
