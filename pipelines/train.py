@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from accelerate import Accelerator
 
 from .options import Progress, Report
@@ -82,7 +83,8 @@ def train(
         ShardError: a shard is broken.
         RunError: the loss is no number, or memory ran out; the last checkpoint stays.
     """
-    accelerator = Accelerator(mixed_precision=config.precision)
+    # processes of torchrun without a GPU find one another only if the CPU is asked for
+    accelerator = Accelerator(mixed_precision=config.precision, cpu=not torch.accelerator.is_available())
     run_folder.expect_free(run, resume=resume, overwrite=overwrite)
     trainer = Trainer(config, sources, run, accelerator, skip_broken=skip_broken)
     done = trainer.restore() if resume else 0
