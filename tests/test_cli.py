@@ -2,9 +2,11 @@
 
 import json
 
+import numpy as np
 import pytest
 
 from layerkit import cli
+from layerkit.toolkit.images import encode_png, read
 
 
 @pytest.fixture
@@ -85,6 +87,42 @@ def test_a_rebuild_from_the_lock_says_that_the_shards_are_equal(layerkit, tmp_pa
     assert "rebuilt   3 shards, byte for byte those of the lock" in printed
 
 
+DEBUG = ("train", "layerdecomp", "--preset", "debug", "--data", "x", "--out", "y")
+
+
+def test_what_is_trained_is_benched_and_takes_a_picture_apart(layerkit, tmp_path):
+    build, run, layers = (tmp_path / name for name in ("build", "run", "layers"))
+    layerkit("build-triplets", "demo", "--out", build, *TINY)
+    small = ("--steps", 2, "--set", "model.steps=2", "--set", "validate_on=1")
+    status, printed, _ = layerkit("train", "layerdecomp", "--preset", "debug", "--data", build, "--out", run, *small)
+    assert status == 0
+    assert "steps     2 of 2" in printed
+    status, printed, _ = layerkit("bench", "--model", run, "--suite", "demo", "--limit", 1, "--out", tmp_path / "bench")
+    assert status == 0
+    results = json.loads((tmp_path / "bench" / "report.json").read_text())["results"]
+    assert {row["model"] for row in results} == {str(run)}
+    picture = tmp_path / "photo.png"
+    picture.write_bytes(encode_png(np.random.default_rng(0).integers(0, 256, (40, 52, 3), np.uint8)))
+    mask = tmp_path / "mask.png"
+    mask.write_bytes(encode_png(np.pad(np.full((20, 20), 255, np.uint8), ((10, 10), (16, 16)))))
+    status, printed, _ = layerkit("decompose", picture, "--mask", mask, "--model", run, "--out", layers, "--json")
+    assert status == 0
+    assert json.loads(printed)[0]["foregrounds"] == ["foreground.png"]
+    moved = tmp_path / "moved.png"
+    status, printed, _ = layerkit("compose", layers / "photo", "--move", "0.1,0", "--tint", "255,0,0", "--out", moved)
+    assert (status, printed.strip()) == (0, str(moved))
+    assert read(moved).shape == (40, 52, 3)
+
+
+def test_a_dry_run_of_the_published_size_needs_nothing(layerkit):
+    status, printed, _ = layerkit("train", "outpaint-and-remove", "--dry-run", "--json")
+    assert status == 0
+    plan = json.loads(printed)
+    assert plan["trained"] == pytest.approx(1.05e9, rel=0.01)  # LoRA of rank 256, says the paper's own arithmetic
+    assert plan["frozen"] > 11.9e9
+    assert plan["config"]["steps"] == 7200
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -100,6 +138,21 @@ def test_a_rebuild_from_the_lock_says_that_the_shards_are_equal(layerkit, tmp_pa
         (("stats", "none", "--what-if", "iou=1"), "--what-if: expected FILTER=LOW..HIGH"),
         (("label", "none"), "--out: expected the file for the labels"),
         (("train", "mask-quality", "--data", "x", "--out", "y"), "--labels: expected a labels file"),
+        (("train", "layerdecomp", "--data", "x"), "--out: expected the folder of the run"),
+        (("train", "layerdecomp", "--out", "x"), "--data: expected the folder of a finished build"),
+        (("train", "layerdecom", "--data", "x", "--out", "y"), "expected one of layerdecomp, outpaint-and-remove"),
+        ((*DEBUG, "--preset", "huge"), "--preset: expected one of v0, v1"),
+        ((*DEBUG, "--set", "data.sise=64"), "did you mean 'size'?"),
+        ((*DEBUG, "--set", "model.variant=v9"), "expected one of v0, v1, v2, full, got 'v9'"),
+        (DEBUG, "expected a finished build with data/*.tar, got x"),
+        (("decompose", "x.png", "--model", "telea"), "--out: expected the folder for the layers"),
+        (("decompose", "x.png", "--model", "telea", "--out", "y"), "got x.png"),
+        (("decompose", "x.png", "--model", "none", "--out", "y"), "the folder of a run, predictions:DIR"),
+        (("decompose", "x.png", "--model", "telea", "--out", "y", "--fit", "crop"), "--fit: expected one of resize"),
+        (("compose", "x"), "--out: expected the picture to write"),
+        (("compose", "x", "--out", "y.png", "--move", "1"), "--move: expected 2 numbers with commas"),
+        (("compose", "x", "--out", "y.png", "--scale", "0"), "scale: expected a factor above 0"),
+        (("compose", "x", "--out", "y.png"), "layerkit decompose wrote"),
         (("build-triplets", "--out", "x", "--root", "photos"), "--root: expected NAME=DIR"),
         (("build-triplets", "--out", "x", "--root", "phots=x"), "source: expected one of embedded"),
         (("build-triplets", "--out", "x", "--part", "0/3"), "--part: expected I/N with 1 <= I <= N, got 0/3"),

@@ -100,7 +100,14 @@ class LayerDecomp(System):
         timesteps = torch.randint(len(self.alphas_cumprod), (len(noise),), generator=generator).to(noise.device)
         consistency = self.options.consistency if VARIANTS[self.options.variant].is_consistent else None
         return losses(
-            self.network, encoded, noise, timesteps, self.alphas_cumprod, codec=self.codec, consistency=consistency
+            self.network,
+            encoded,
+            noise,
+            timesteps,
+            self.alphas_cumprod,
+            codec=self.codec,
+            consistency=consistency,
+            prediction=self.network.prediction,
         )
 
     def decompose(self, image: Tensor, mask: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor | None]:
@@ -155,7 +162,7 @@ def sample(network: Any, condition: Tensor, generator: torch.Generator, steps: i
     Returns:
         (N, layers, C, h, w), float32.
     """
-    scheduler = noise_schedule(network.schedule)
+    scheduler = noise_schedule(network.schedule, network.prediction)
     scheduler.set_timesteps(steps)
     count, _, *latent = condition.shape
     layers: Tensor = randn_tensor((count, network.layers, *latent), generator=generator, device=condition.device)

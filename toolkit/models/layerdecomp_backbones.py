@@ -27,11 +27,12 @@ class Backbone(nn.Module):
 
     Args:
         transformer: of FLUX or of Stable Diffusion 3; its embedding of patches is wrapped.
-        config: ``foreground`` and ``schedule`` are read.
+        config: ``foreground``, ``schedule`` and ``prediction`` are read.
 
     Attributes:
         layers: 2, background and foreground; 1 without a foreground.
         schedule: name of the noise schedule.
+        prediction: what it gives.
         channels: of a latent map.
         patch: latent pixels along a token's side.
     """
@@ -39,7 +40,8 @@ class Backbone(nn.Module):
     def __init__(self, transformer: Any, config: LayerDecompConfig) -> None:
         super().__init__()
         self.transformer = transformer
-        self.layers, self.schedule = 1 + config.foreground, config.schedule
+        self.layers = 1 + config.foreground
+        self.schedule, self.prediction = config.schedule, config.prediction
         self.channels, self.patch = config.latent_channels, 2
 
     @property

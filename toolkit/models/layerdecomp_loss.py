@@ -13,6 +13,7 @@ from torch import Tensor
 from ...manifests.errors import UsageError
 from .codecs import Codec
 
+_PREDICTIONS = {"epsilon": "epsilon", "velocity": "v_prediction"}
 _BETAS = {"scaled_linear": (0.00085, 0.012), "linear": (0.0001, 0.02)}
 
 Denoiser = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -59,14 +60,19 @@ class Consistency:
 # ---- diffusion
 
 
-def noise_schedule(name: str) -> DDIMScheduler:
-    """1,000 timesteps of noise that is predicted as such; ``name`` as in ``LayerDecompConfig.schedule``.
+def noise_schedule(name: str, prediction: str = "epsilon") -> DDIMScheduler:
+    """1,000 timesteps of noise; ``name`` and ``prediction`` as in ``LayerDecompConfig``.
 
     The paper names DDIM alone. ``trailing`` spacing starts at the last timestep, where training saw nearly pure noise.
     """
     start, end = _BETAS[name]
     scheduler: DDIMScheduler = DDIMScheduler(
-        beta_start=start, beta_end=end, beta_schedule=name, clip_sample=False, timestep_spacing="trailing"
+        beta_start=start,
+        beta_end=end,
+        beta_schedule=name,
+        clip_sample=False,
+        timestep_spacing="trailing",
+        prediction_type=_PREDICTIONS[prediction],
     )
     return scheduler
 
@@ -81,6 +87,18 @@ def clean_estimate(noisy: Tensor, noise: Tensor, alpha: Tensor) -> Tensor:
     """Equation 2, x0 = (x_t - sqrt(1 - alpha) noise) / sqrt(alpha), the inverse of :func:`add_noise`."""
     alpha = _spread(alpha, noisy)
     return (noisy - (1 - alpha).sqrt() * noise) / alpha.sqrt()
+
+
+def velocity_of(clean: Tensor, noise: Tensor, alpha: Tensor) -> Tensor:
+    """sqrt(alpha) noise - sqrt(1 - alpha) x0, (N, ...); see ``LayerDecompConfig.prediction``."""
+    alpha = _spread(alpha, clean)
+    return alpha.sqrt() * noise - (1 - alpha).sqrt() * clean
+
+
+def noise_of(noisy: Tensor, velocity: Tensor, alpha: Tensor) -> Tensor:
+    """The noise that a velocity stands for, sqrt(alpha) velocity + sqrt(1 - alpha) x_t."""
+    alpha = _spread(alpha, noisy)
+    return alpha.sqrt() * velocity + (1 - alpha).sqrt() * noisy
 
 
 def _spread(alpha: Tensor, like: Tensor) -> Tensor:
@@ -125,6 +143,7 @@ def losses(
     *,
     codec: Codec | None = None,
     consistency: Consistency | None = None,
+    prediction: str = "epsilon",
 ) -> dict[str, Tensor]:
     """Losses of one step by name; ``loss`` is what to minimise.
 
@@ -141,6 +160,7 @@ def losses(
         alphas_cumprod: of the schedule, on the batch's device (:func:`noise_schedule`).
         codec: frozen decoders; needed for the consistency loss alone.
         consistency: None leaves that loss out.
+        prediction: what the network gives and the first two losses compare, see ``LayerDecompConfig``.
 
     Raises:
         UsageError: consistency without a codec or without a foreground.
@@ -150,7 +170,9 @@ def losses(
     noisy = add_noise(batch.layers, noise, alpha)
     noisy = torch.where(known[..., None, None, None], noisy, 0)
     predicted = network(noisy, batch.condition, timesteps).float()
-    errors = (predicted - noise).square().mean((2, 3, 4)) * known
+    target = noise if prediction == "epsilon" else velocity_of(batch.layers, noise, alpha)
+    target = torch.where(known[..., None, None, None], target, 0)  # what is not known may be no number
+    errors = (predicted - target).square().mean((2, 3, 4)) * known
     parts = dict(zip(("background", "foreground"), errors.mean(0), strict=False))
     total = errors.mean(0).sum()
     if consistency:
@@ -158,9 +180,16 @@ def losses(
             raise UsageError("the consistency loss needs decoders and a foreground; leave it out for v0")
         weights = timestep_weights(consistency.rule, timesteps, alphas_cumprod)
         weights = weights if consistency.unpaired else weights * batch.has_foreground
-        parts["consistency"] = consistency_loss(codec, batch.image, clean_estimate(noisy, predicted, alpha), weights)
+        parts["consistency"] = consistency_loss(
+            codec, batch.image, _estimate(noisy, predicted, alpha, prediction), weights
+        )
         total = total + consistency.weight * parts["consistency"]
     return parts | {"loss": total}
+
+
+def _estimate(noisy: Tensor, predicted: Tensor, alpha: Tensor, prediction: str) -> Tensor:
+    noise = predicted if prediction == "epsilon" else noise_of(noisy, predicted, alpha)
+    return clean_estimate(noisy, noise, alpha)
 
 
 def _known(batch: Batch) -> Tensor:
