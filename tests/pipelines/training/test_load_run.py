@@ -1,11 +1,13 @@
 """A run's folder gives the system back."""
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from diffusers import SD3Transformer2DModel
 from safetensors.torch import load_file, save_file
 
 from layerkit.manifests.errors import UsageError
@@ -61,6 +63,21 @@ def test_a_removal_run_gives_a_background_alone(short_run: Callable[..., Trained
     made = load_run(tmp_path / "run")[0].predict(scene(), torch.Generator().manual_seed(0))
     assert made.background.shape == (2, 3, 32, 32)
     assert made.foreground is None
+
+
+def test_a_run_on_a_base_is_read_when_the_base_is_gone(short_run: Callable[..., Trained], tmp_path: Path):
+    sizes = {"num_layers": 1, "num_attention_heads": 2, "attention_head_dim": 8, "joint_attention_dim": 8}
+    base = SD3Transformer2DModel(
+        **sizes, sample_size=32, in_channels=4, out_channels=4, pooled_projection_dim=8, caption_projection_dim=16
+    )
+    base.save_pretrained(tmp_path / "base")
+    short_run(tmp_path / "run", "layerdecomp", f"base='{tmp_path / 'base'}'", "model.steps=2", steps=1)
+    before = layers(load_run(tmp_path / "run")[0])
+    shutil.rmtree(tmp_path / "base")
+    system, table = load_run(tmp_path / "run")
+    assert type(system.network.transformer) is SD3Transformer2DModel
+    assert json.loads(table["model"]["backbone"])["attention_head_dim"] == 8
+    assert all(torch.equal(one, other) for one, other in zip(layers(system), before, strict=True))
 
 
 def test_a_folder_that_is_no_run_is_told(tmp_path: Path):
