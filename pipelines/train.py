@@ -9,11 +9,12 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, InitProcessGroupKwargs
 
 from .options import Progress, Report
 from .training import run_folder
@@ -21,6 +22,8 @@ from .training.config import TrainConfig
 from .training.journal import Journal
 from .training.streams import Sources
 from .training.trainer import Trainer
+
+_PATIENCE = timedelta(hours=6)  # the other processes wait while the first one validates
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,8 +86,7 @@ def train(
         ShardError: a shard is broken.
         RunError: the loss is no number, or memory ran out; the last checkpoint stays.
     """
-    # processes of torchrun without a GPU find one another only if the CPU is asked for
-    accelerator = Accelerator(mixed_precision=config.precision, cpu=not torch.accelerator.is_available())
+    accelerator = _accelerator(config)
     run_folder.expect_free(run, resume=resume, overwrite=overwrite)
     trainer = Trainer(config, sources, run, accelerator, skip_broken=skip_broken)
     done = trainer.restore() if resume else 0
@@ -111,6 +113,13 @@ def train(
         elif loss is None:  # it may have been killed between its last checkpoint and its weights
             trainer.publish(done)
     return Trained(steps=done, of=config.steps, loss=loss, scores=scores)
+
+
+def _accelerator(config: TrainConfig) -> Accelerator:
+    """Without a GPU the processes of torchrun find one another only if the CPU is asked for."""
+    patience = InitProcessGroupKwargs(timeout=_PATIENCE)
+    on_cpu = not torch.accelerator.is_available()
+    return Accelerator(mixed_precision=config.precision, cpu=on_cpu, kwargs_handlers=[patience])
 
 
 def _due(done: int, every: int, last: int) -> bool:

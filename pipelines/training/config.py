@@ -1,6 +1,5 @@
 """What a training run is: its options as frozen dataclasses, read from a training recipe."""
 
-import hashlib
 import json
 import math
 from collections.abc import Iterable, Mapping
@@ -12,7 +11,10 @@ from ...manifests.errors import UsageError
 from ...toolkit.models import registry
 from .sample import View
 
-_MAY_CHANGE = ("steps", "micro", "workers", "save_every", "validate_every", "validate_on", "keep", "compile", "about")
+_MAY_CHANGE = (
+    *("steps", "micro", "checkpointing", "compile", "workers", "about"),
+    *("save_every", "keep", "validate_every", "validate_on"),
+)
 """Options in which a resumed run may differ from its checkpoint; ``steps`` only if the rate does not depend on it."""
 
 _LEAST = dict.fromkeys(("steps", "batch", "micro", "save_every", "keep"), 1) | dict.fromkeys(
@@ -135,12 +137,6 @@ class TrainConfig:
             raise UsageError(f"batch: expected a multiple of micro ({self.micro}), got {self.batch}")
         if not self.lr > 0 or not 0 <= self.ema < 1:
             raise UsageError(f"expected lr above 0 and ema in 0..1, got {self.lr} and {self.ema}")
-
-    @property
-    def fingerprint(self) -> str:
-        """sha256 of what decides the weights, but for the data and how long is trained."""
-        table = {key: value for key, value in self.table().items() if key not in _MAY_CHANGE}
-        return hashlib.sha256(json.dumps(table, sort_keys=True).encode()).hexdigest()
 
     def table(self) -> dict[str, Any]:
         """The configuration as plain JSON types."""

@@ -69,6 +69,7 @@ def made_with(sources: Sources, trained: int, frozen: int) -> dict[str, Any]:
         "libraries": {name: version(name) for name in ("torch", "accelerate", "diffusers", "peft")},
         "data": [{"recipe": one["recipe"]["name"], "fingerprint": one["fingerprint"]} for one in builds],
         "licences": [licence_of(build) for build in sources.builds],
+        "pairs": sources.pairs is not None,
         "held_out": held_out_how(sources),
         "trained": trained,
         "frozen": frozen,
@@ -145,12 +146,14 @@ def _data(made: Mapping[str, Any], config: TrainConfig) -> str:
         f"`{one['recipe']}` (fingerprint `{one['fingerprint'][:12]}`, strictest licence {licence})"
         for one, licence in zip(made["data"], made["licences"], strict=True)
     )
+    pairs = f" {config.data.pairs:.0%} of the samples: photographs with and without an object." * bool(made["pairs"])
     base = f" Licence of the base: {base_licence(config.base)}." if config.base else ""
     return f"""\
 ## Data and licence
 
-Builds: {builds or "none"}.{base} Whether weights may be used as their data may not be is for you to judge: layerkit
-grants nothing here.
+Builds: {builds or "none; scenes rendered while training"}.{pairs}{base}
+
+Whether weights may be used as their data may not be is for you to judge: layerkit grants nothing here.
 """
 
 

@@ -202,10 +202,10 @@ class Trainer:
     def _memory_told(self, done: int) -> str:
         micro = self.config.micro
         less = next((k for k in range(micro // 2, 0, -1) if micro % k == 0), None)
-        fewer = f"go on with --resume --set micro={less}, which leaves the batch as it is, or " if less else ""
+        fewer = f"--set micro={less}, which leaves the batch as it is, or " if less else ""
         return (
             f"step {done + 1}: memory ran out with micro = {micro} samples of {self.config.data.size} px; "
-            f"{_kept(self._run)}: {fewer}train anew with --set checkpointing=true"
+            f"{_kept(self._run)}: go on with --resume {fewer}--set checkpointing=true"
         )
 
     @contextlib.contextmanager

@@ -169,9 +169,9 @@ def save_debug(folder: Path) -> None:
     """Write the base ``debug`` to a folder, as diffusers saves a FluxFillPipeline: to try ``--base DIR`` with."""
     transformer, vae = _known(DEBUG)
     parts = dict.fromkeys(("text_encoder", "tokenizer", "text_encoder_2", "tokenizer_2"))
-    scheduler = FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True)
-    pipeline: Any = FluxFillPipeline(scheduler=scheduler, vae=vae, transformer=transformer, **parts)
-    pipeline.save_pretrained(folder)
+    kinds: tuple[Any, Any] = (FluxFillPipeline, FlowMatchEulerDiscreteScheduler)  # which have no types
+    scheduler = kinds[1](use_dynamic_shifting=True)
+    kinds[0](scheduler=scheduler, vae=vae, transformer=transformer, **parts).save_pretrained(folder)
 
 
 def _read(folder: Path, name: str, dtype: torch.dtype, meta: bool) -> Any:

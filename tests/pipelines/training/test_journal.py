@@ -187,7 +187,7 @@ def _weights(run: Path) -> dict[str, Any]:
 def test_a_card_without_builds_or_scores_says_so(short_run: Callable[..., Trained], tmp_path: Path):
     short_run(tmp_path / "run", "rgba-vae", "validate_on=0", steps=1)
     _, text = card_of(tmp_path / "run")
-    assert "Builds: none." in text
+    assert "Builds: none; scenes rendered while training." in text
     assert "No triplets were held out." in text
     assert "--set model.rgba_vae=RUN" in text
 

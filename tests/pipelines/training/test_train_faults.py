@@ -82,7 +82,7 @@ def test_running_out_of_memory_says_what_to_set(
     fail_at(monkeypatch, 3, raising(error))
     with pytest.raises(RunError, match=r"step 3: memory ran out .* step 2 stays: go on with --resume --set micro=1,"):
         short_run(tmp_path / "run")
-    with pytest.raises(RunError, match=r"there is no checkpoint yet: train anew with --set checkpointing=true$"):
+    with pytest.raises(RunError, match=r"there is no checkpoint yet: go on with --resume --set checkpointing=true$"):
         short_run(tmp_path / "new", "layerdecomp", "micro=1", "save_every=9")
     with pytest.raises(RunError, match=r"micro=3,"):  # 4 would not divide the batch
         short_run(tmp_path / "nine", "layerdecomp", "batch=9", "micro=9")
