@@ -1,8 +1,9 @@
 """Training samples made on load: triplets composed from the pools of a build or rendered, and pairs of photographs."""
 
 import threading
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,7 @@ from ..run_file import read_run, recipe_of
 from ..shard import ROUTES
 from .sample import U8, Sample, View, identity_of, turn
 
+_TOGETHER = 8  # scenes that are rendered at a time
 _ATTEMPTS = 100  # candidates for one sample, before the mix is held for impossible
 _FOLDERS = (("image", "background", "mask"), ("paste", "gt", "mask"), ("img", "gt", "mask"), ("source", "GT", "mask"))
 _SHOWN = (0.02, 0.5)  # least and largest share of a picture that a rendered solid covers
@@ -212,6 +214,7 @@ class RenderedData:
 
     def __init__(self, split: str, view: View, seed: int = 0) -> None:
         self._split, self._view, self._seed = split, view, seed
+        self._block = lru_cache(maxsize=8)(self._rendered)  # a worker asks for neighbours one after the other
 
     @property
     def size(self) -> int:
@@ -229,14 +232,29 @@ class RenderedData:
         Raises:
             RunError: a hundred scenes showed nothing that can be taken out.
         """
+        block, place = divmod(number, _TOGETHER)
+        return self._block(block)[place]
+
+    def _rendered(self, block: int) -> tuple[Sample, ...]:
+        """Neighbouring samples, whose scenes are rendered together: in half the time, to the same pixels."""
+        found: dict[int, Sample] = {}
+        missing = [block * _TOGETHER + place for place in range(_TOGETHER)]
         for attempt in range(_ATTEMPTS):
-            rng = generator(str(self._seed), "rendered", self._split, number, attempt)
-            scene = render([int(rng.integers(2**62))], self.size)
-            taken = scene.triplets([int(rng.integers(scene.count[0]))])
-            if _SHOWN[0] <= float(taken.mask.mean()) <= _SHOWN[1]:
-                layers = {name: _levels(getattr(taken, name)[0]) for name in self._view.layers}
-                return self._view(layers, f"rendered-{self._split}-{number:09d}", rng)
+            found |= dict(self._drawn(missing, attempt))
+            missing = [number for number in missing if number not in found]
+            if not missing:
+                return tuple(found[number] for number in sorted(found))
         raise RunError(f"{_ATTEMPTS} scenes of {self.size} px showed no solid of a fit size; train at a larger size")
+
+    def _drawn(self, numbers: Sequence[int], attempt: int) -> Iterator[tuple[int, Sample]]:
+        """Those samples whose scene, at this attempt, shows a solid of a fit size."""
+        draws = [generator(str(self._seed), "rendered", self._split, number, attempt) for number in numbers]
+        scene = render([int(rng.integers(2**62)) for rng in draws], self.size)
+        taken = scene.triplets([int(rng.integers(count)) for rng, count in zip(draws, scene.count, strict=True)])
+        for place, (number, rng) in enumerate(zip(numbers, draws, strict=True)):
+            if _SHOWN[0] <= float(taken.mask[place].mean()) <= _SHOWN[1]:
+                layers = {name: _levels(getattr(taken, name)[place]) for name in self._view.layers}
+                yield number, self._view(layers, f"rendered-{self._split}-{number:09d}", rng)
 
 
 def _levels(picture: Tensor) -> U8:
