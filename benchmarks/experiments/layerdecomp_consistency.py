@@ -57,7 +57,7 @@ def main() -> None:
     """Build, train, score and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--steps", type=int, default=1500)
+    parser.add_argument("--steps", type=int, default=2400)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--weight", type=float, default=10.0)
     parser.add_argument("--jobs", type=int, default=2)

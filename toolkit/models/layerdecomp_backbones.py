@@ -164,6 +164,7 @@ def sizes_of(base: str, network: LayerDecompConfig) -> tuple[LayerDecompConfig, 
             "depth": config["num_layers"],
             "heads": heads,
             "sample_size": config["sample_size"],
+            "spacing": 1.0,
         }
         return replace(network, **sizes), ""
     channels = config["in_channels"] // (4 if config["_class_name"].startswith("Flux") else 1)

@@ -25,6 +25,8 @@ Prediction = Literal["epsilon", "velocity"]
 
 _CONDITIONS = 2  # image, mask
 _TYPE_DEVIATION = 0.02
+_CONTENT = 0.5  # what a token shows begins at half its size, for its place to be seen beside it
+_LIKENESS = 1.5  # variance of queries and keys
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +48,7 @@ class LayerDecompConfig:
         prediction: what the network gives: ``epsilon``, the noise, as the paper has it; or ``velocity``,
             sqrt(alpha) noise - sqrt(1 - alpha) x0 (Salimans and Ho 2022), by which a small network from scratch learns
             within minutes what it otherwise learns late: under much noise the loss on the noise hardly sees x0.
+        spacing: positions from one token to the next, 1 in DiT; with few tokens a side, more tells them apart sooner.
     """
 
     latent_channels: int = 4
@@ -57,6 +60,7 @@ class LayerDecompConfig:
     foreground: bool = True
     schedule: Schedule = "scaled_linear"
     prediction: Prediction = "epsilon"
+    spacing: float = 1.0
 
     def __post_init__(self) -> None:
         if self.width % self.heads or self.width % 4:
@@ -64,6 +68,8 @@ class LayerDecompConfig:
         for name, kind in (("schedule", Schedule), ("prediction", Prediction)):
             if getattr(self, name) not in get_args(kind):
                 raise UsageError(f"{name} must be one of {', '.join(get_args(kind))}, got {getattr(self, name)!r}")
+        if not self.spacing > 0:
+            raise UsageError(f"spacing must be above 0, got {self.spacing}")
 
     def build(self) -> "LayerDecompTransformer":
         """A network of these sizes, from scratch; its output is zero until it is trained."""
@@ -106,6 +112,7 @@ class LayerDecompTransformer(ModelMixin, ConfigMixin):  # type: ignore[misc]  # 
         foreground: bool,
         schedule: str,
         prediction: str,
+        spacing: float,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.gradient_checkpointing = False
@@ -113,8 +120,11 @@ class LayerDecompTransformer(ModelMixin, ConfigMixin):  # type: ignore[misc]  # 
         self.schedule, self.prediction = schedule, prediction
         self.channels, self.patch = latent_channels, patch_size
         self.pos_embed = PatchEmbed(  # type: ignore[no-untyped-call]
-            sample_size, sample_size, patch_size, latent_channels, width
+            sample_size, sample_size, patch_size, latent_channels, width, interpolation_scale=1 / spacing
         )
+        with torch.no_grad():
+            for parameter in self.pos_embed.parameters():
+                parameter.mul_(_CONTENT)
         self.type_embed = nn.Parameter(_TYPE_DEVIATION * torch.randn(self.layers + _CONDITIONS, width))
         self.transformer_blocks = nn.ModuleList(_block(width, heads) for _ in range(depth))
         self.norm_out = nn.LayerNorm(width, elementwise_affine=False, eps=1e-6)
@@ -196,7 +206,11 @@ class LayerDecompTransformer(ModelMixin, ConfigMixin):  # type: ignore[misc]  # 
 
 
 def _block(width: int, heads: int) -> BasicTransformerBlock:
-    """A DiT block of one class, the null class; adaLN-zero: it passes its input on until it is trained."""
+    """A DiT block of one class, the null class; adaLN-zero: it passes its input on until it is trained.
+
+    Queries and keys begin equal, as in mimetic initialisation (Trockman and Kolter 2023): a token first attends to what
+    is like it, and so to its own place in the other maps, which it would find late otherwise.
+    """
     block = BasicTransformerBlock(
         width,
         heads,
@@ -208,6 +222,8 @@ def _block(width: int, heads: int) -> BasicTransformerBlock:
         norm_elementwise_affine=False,
     )
     _zero(block.norm1.linear)
+    nn.init.normal_(block.attn1.to_q.weight, std=(_LIKENESS / width) ** 0.5)
+    block.attn1.to_k.load_state_dict(block.attn1.to_q.state_dict())
     return block
 
 
