@@ -2,11 +2,11 @@
 
     python benchmarks/speed/loader.py --size 512 --count 96
 
-The shards are built on the fly from the demo recipe, with JPEG images and backgrounds and PNG foregrounds and masks.
+The shards are built on the fly from the demo recipe, with JPEG images and backgrounds and PNG foregrounds, masks and occluders.
 
 - ``layerkit``: :class:`ShardData` in batches of 8, whole pictures, mirrored at random; then the same with random crops
   shrunk to half the size and all mask policies.
-- ``webdataset``: ``decode("pil")`` of the same four members and of all, to arrays, in the same batches. It drops alpha.
+- ``webdataset``: ``decode("pil")`` of the same five members and of all, to arrays, in the same batches. It drops alpha.
 - ``composed``: :class:`ComposedData` on the pools of the same build.
 
 Rates are triplets a second of process-CPU time, one thread, the median of rounds in turn: what one core does, also on a
@@ -36,7 +36,7 @@ from layerkit.pipelines.training.sample import Stream, View
 from layerkit.toolkit.mask_augment import POLICIES
 
 BATCH = 8
-MEMBERS = ["image.jpg", "foreground.png", "background.jpg", "mask.png"]
+MEMBERS = ["image.jpg", "foreground.png", "background.jpg", "mask.png", "occluder.png"]
 
 
 def make_build(folder: Path, size: int, count: int) -> Path:
