@@ -2,7 +2,8 @@
 
     python benchmarks/speed/loader.py --size 512 --count 96
 
-The shards are built on the fly from the demo recipe, with JPEG images and backgrounds and PNG foregrounds, masks and occluders.
+The shards are built on the fly from the demo recipe, with JPEG images and backgrounds and PNG foregrounds, masks and
+occluders.
 
 - ``layerkit``: :class:`ShardData` in batches of 8, whole pictures, mirrored at random; then the same with random crops
   shrunk to half the size and all mask policies.
