@@ -15,6 +15,7 @@ from ...manifests.errors import UsageError
 from .rgba_vae import Vae, over, posterior, premultiplied, signed
 
 Perceptual = Callable[[Tensor, Tensor], Tensor]
+Judge = Callable[[Tensor, Tensor, Tensor], dict[str, Tensor]]
 
 
 @dataclass(frozen=True)
@@ -89,6 +90,7 @@ def losses(
     generator: torch.Generator | None = None,
     reference: Vae | None = None,
     perceptual: Perceptual | None = None,
+    judge: Judge | None = None,
 ) -> dict[str, Tensor]:
     """Encode, decode and compare.
 
@@ -99,6 +101,8 @@ def losses(
         generator: draws the latent from the posterior; without one it is the mode.
         reference: the frozen RGB VAE that ``vae`` was made from; it sees the colour that ``vae`` sees.
         perceptual: from two batches of RGB in -1..1 to their distances, of any shape; LPIPS, say.
+        judge: from reconstruction and truth, premultiplied RGBA in -1..1, and the loss so far to further parts, already
+            weighted; a discriminator, say.
 
     Returns:
         Scalars: each part before its weight, under its option's name, and ``loss``, their weighted sum.
@@ -123,8 +127,14 @@ def losses(
     if reference is not None:
         parts["reference_kl"] = lambda: _reference_kl(spread, reference, target) / samples
     computed = {name: part() for name, part in parts.items() if getattr(options, name)}
-    weighted = [getattr(options, name) * part for name, part in computed.items()]
-    return {"loss": sum(weighted, pred.new_zeros(())), **computed}
+    loss = sum((getattr(options, name) * part for name, part in computed.items()), pred.new_zeros(()))
+    judged = judge(_seen(pred), _seen(target), loss) if judge else {}
+    return {"loss": sum(judged.values(), loss), **computed, **judged}
+
+
+def _seen(rgba: Tensor) -> Tensor:
+    """Colour times alpha, and alpha, (B, 4, H, W) in -1..1: a hidden colour cannot be told."""
+    return torch.cat([premultiplied(rgba)[0], rgba[:, 3:]], 1)
 
 
 def _l1(pred: Tensor, target: Tensor) -> Tensor:

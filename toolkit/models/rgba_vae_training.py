@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ...manifests.errors import UsageError
 from . import rgba_vae
+from .patch_discriminator import Adversarial, PatchDiscriminator, adversarial_losses, untouched
 from .rgba_vae import Vae
 from .rgba_vae_loss import Perceptual, RgbaVaeOptions, losses
 from .system import Origin, Predicted, System, Triplets
@@ -26,6 +27,7 @@ class RgbaVaeTraining:
         perceptual: network of the perceptual distance: LPIPS on AlexNet or VGG, or none.
         opaque: share of the samples that are the opaque image rather than the foreground, so that the VAE stays good at
             what it could before; LayerDecomp wants it "minimally disturbed" and does not say how.
+        adversarial: of a discriminator of patches; without one by default.
         sampled: draw the latent from the posterior, as VAEs are trained, rather than take its mode.
         scratch: sizes of an untrained RGB VAE to begin with where no base is given, of ``rgba_vae.PRESETS``; or empty.
     """
@@ -33,6 +35,7 @@ class RgbaVaeTraining:
     loss: RgbaVaeOptions = field(default_factory=RgbaVaeOptions)
     perceptual: Literal["", "alex", "vgg"] = ""
     opaque: float = 0.3
+    adversarial: Adversarial = field(default_factory=Adversarial)
     sampled: bool = True
     scratch: str = ""
 
@@ -49,13 +52,19 @@ class RgbaVae(System):
         vae: to train.
         reference: the RGB VAE that it was made from, for ``loss.reference_kl``; frozen here.
         perceptual: the distance; its network must be frozen.
+        discriminator: trained beside the VAE, for ``adversarial``; not saved.
     """
 
     def __init__(
-        self, options: RgbaVaeTraining, vae: Vae, reference: Vae | None = None, perceptual: Perceptual | None = None
+        self,
+        options: RgbaVaeTraining,
+        vae: Vae,
+        reference: Vae | None = None,
+        perceptual: Perceptual | None = None,
+        discriminator: PatchDiscriminator | None = None,
     ) -> None:
         super().__init__()
-        self.options, self.vae, self.perceptual = options, vae, perceptual
+        self.options, self.vae, self.perceptual, self.discriminator = options, vae, perceptual, discriminator
         self.reference = None if reference is None else reference.requires_grad_(False)
         self.multiple = 2 ** (len(vae.config.block_out_channels) - 1)
 
@@ -69,14 +78,24 @@ class RgbaVae(System):
     def forward(self, batch: Triplets, generator: torch.Generator, step: int) -> dict[str, Tensor]:
         """See :meth:`System.forward`."""
         pictures = 2 * self._pictures(batch, generator) - 1
-        return losses(
+        judges = self.discriminator is not None and step >= self.options.adversarial.start
+        parts = losses(
             self.vae,
             pictures,
             self.options.loss,
             generator=generator if self.options.sampled else None,
             reference=self.reference,
             perceptual=self.perceptual,
+            judge=self._judge if judges else None,
         )
+        if self.discriminator is not None and not judges:
+            parts["loss"] = parts["loss"] + untouched(self.discriminator)
+        return parts
+
+    def _judge(self, fake: Tensor, real: Tensor, loss: Tensor) -> dict[str, Tensor]:
+        assert self.discriminator is not None
+        last = self.vae.decoder.conv_out.weight
+        return adversarial_losses(self.discriminator, fake, real, loss, last, self.options.adversarial)
 
     def _pictures(self, batch: Triplets, generator: torch.Generator) -> Tensor:
         """Foregrounds, and the opaque image in the place of some of them and of those that nobody knows."""
@@ -117,7 +136,9 @@ def build(options: RgbaVaeTraining, origin: Origin) -> RgbaVae:
             "to begin with random weights add --set model.scratch=debug"
         )
     perceptual = None if origin.meta else _perceptual(options.perceptual, origin.weights)
-    return RgbaVae(options, rgba_vae.convert(rgb), rgb if options.loss.reference_kl else None, perceptual)
+    discriminator = PatchDiscriminator(4, options.adversarial) if options.adversarial.weight else None
+    reference = rgb if options.loss.reference_kl else None
+    return RgbaVae(options, rgba_vae.convert(rgb), reference, perceptual, discriminator)
 
 
 def _perceptual(net: str, weights: Path | None) -> Any:
