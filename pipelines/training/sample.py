@@ -210,13 +210,20 @@ def with_occluder_behind(layers: Mapping[str, U8], *, amodal: bool) -> Mapping[s
 
 
 def _seen(layers: Mapping[str, U8], background: U8) -> U8:
-    foreground, front = layers["foreground"], layers["occluder"][..., 3].astype(np.float32) / 255
-    clear = np.clip((1 - front) / (1 - compose.MAX_SHADOW), 0, 1)
-    alpha = foreground[..., 3].astype(np.float32) / 255 * clear
-    colour = compose.unblend(layers["image"].astype(np.float32) / 255, alpha, background.astype(np.float32) / 255)
-    seen = compose.to_u8(np.dstack([colour, alpha]))
+    """The foreground where the occluder is clear; elsewhere, in the box of it alone, what is seen of it."""
+    box = compose.visible_box(layers["occluder"])
+    foreground, front = layers["foreground"][box], layers["occluder"][box][..., 3]
+    touched = (front > 0) & (foreground[..., 3] > 0)
+    if not touched.any():
+        return layers["foreground"]
+    hidden = front.astype(np.float32) / 255
+    alpha = foreground[..., 3].astype(np.float32) / 255 * np.clip((1 - hidden) / (1 - compose.MAX_SHADOW), 0, 1)
+    image, behind = (picture[box].astype(np.float32) / 255 for picture in (layers["image"], background))
+    seen = compose.to_u8(np.dstack([compose.unblend(image, alpha, behind), alpha]))
     seen[seen[..., 3] == 0] = 0
-    return np.where((front > 0)[..., None], seen, foreground)
+    whole = layers["foreground"].copy()
+    whole[box] = np.where(touched[..., None], seen, foreground)
+    return whole
 
 
 def turn(number: int, count: int, seed: int, shuffle: bool) -> tuple[int, int]:

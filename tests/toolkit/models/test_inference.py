@@ -103,6 +103,7 @@ def test_the_whole_picture_is_shown_at_about_the_trained_area(shape, side, multi
 
 
 @given(st.integers(1, 3000), st.integers(1, 3000), st.integers(16, 600), st.sampled_from([1, 2, 8, 16]))
+@settings(deadline=None)
 def test_sides_are_multiples_and_the_aspect_is_kept_as_far_as_they_allow(height, width, side, multiple):
     working = working_size((height, width), side, multiple)
     assert all(extent >= multiple and extent % multiple == 0 for extent in working)
@@ -215,6 +216,7 @@ def test_layers_come_back_without_fringes():
 
 
 @given(st.integers(1, 400), st.integers(1, 400), st.integers(2, 64), st.floats(0, 0.5))
+@settings(deadline=None)
 def test_tiles_cover_everything_and_overlap_enough(height, width, side, overlap):
     boxes = tiles((max(height, side), max(width, side)), side, overlap)
     covered = np.zeros((max(height, side), max(width, side)), bool)
