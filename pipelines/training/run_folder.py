@@ -18,9 +18,8 @@ from typing import Any
 from ...manifests.errors import UsageError
 from ...manifests.licences import strictest
 from ...manifests.weights import WEIGHTS
-from ...toolkit.decomposers.runs import is_run
 from ...toolkit.files import write_atomically
-from ...toolkit.models.registry import CONFIG
+from ...toolkit.models.runs import CONFIG, is_run
 from ..ledger import BuildFolder
 from ..lock import to_toml
 from ..run_file import read_run

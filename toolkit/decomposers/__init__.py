@@ -17,13 +17,14 @@ from ...manifests.weights import WEIGHTS, locate
 from ..decomposition import U8, Bool, Checked, Decomposition, Traits, checked
 from ..diffusers_folders import find_folder
 from ..inpaint import NavierStokes, PatchMatch, Telea
+from ..models.runs import is_run
 from .classical import ClosedFormMatting, Fill, Identity, MeanFill
 from .layerdiffuse import NATIVE, BackgroundToForeground, ForegroundToBackground, load_layerdiffuse
 from .pipelines_diffusers import PUBLISHED, load_any, load_published
 from .plugins import load_plugin
 from .predictions import load_predictions
 from .qwen_layered import load_qwen_layered
-from .runs import Keep, Way, is_run, load_run_decomposer
+from .runs import Keep, Way, load_run_decomposer
 from .torchscript import TorchScriptRemover
 
 MASK = frozenset({"mask"})

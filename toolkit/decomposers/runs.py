@@ -7,14 +7,11 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from ...manifests.errors import UsageError
-from ...manifests.recipes import load_table
 from ...manifests.weights import revision_of
 from ..decomposition import U8, Bool, Decomposition, Traits
 
 if TYPE_CHECKING:
     from ..models.inference import Fit
-
-CONFIG = "config.toml"
 
 Way = Literal["resize", "tile"]
 Keep = Literal["none", "mask", "alpha"]
@@ -32,11 +29,6 @@ class Run(Traits):
         from ..models.inference import decompose_picture
 
         return decompose_picture(self.system, image, mask, generator, self.fit)
-
-
-def is_run(folder: Path) -> bool:
-    """Whether a folder is a run of a system; that of a judge is not."""
-    return (folder / CONFIG).is_file() and "system" in load_table(folder / CONFIG)
 
 
 def load_run_decomposer(

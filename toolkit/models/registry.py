@@ -9,10 +9,8 @@ from ...manifests import schema
 from ...manifests.errors import UsageError
 from ...manifests.recipes import load_table
 from . import layerdecomp, outpaint_remove, rgba_vae_training
+from .runs import CONFIG
 from .system import Origin, System
-
-CONFIG = "config.toml"
-"""What makes a folder a run: written last of all that it needs."""
 
 
 def _as_given(options: Any, origin: Origin) -> Any:
