@@ -89,7 +89,7 @@ def test_what_is_not_there_is_told_with_what_is(recipe: str, tmp_path: Path):
 def test_every_shipped_recipe_is_listed_with_its_presets():
     rows = {row["name"]: row for row in trainings.rows()}
     assert set(rows) == {"layerdecomp", "outpaint-and-remove", "rgba-vae"}
-    assert rows["layerdecomp"]["presets"] == "v0, v1, v2, full, debug, small"
+    assert rows["layerdecomp"]["presets"] == "v0, v1, v2, full, debug, small, medium"
     assert rows["rgba-vae"]["presets"] == "debug"
     assert all(row["about"] for row in rows.values())
 
