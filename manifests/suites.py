@@ -218,5 +218,6 @@ def _built(folder: Path) -> Suite:
         resize="native",
         metrics=SUITES["demo"].metrics,
         main="psnr",
+        version=2,  # 1 took triplets on one background for scenes of their own
         folder=str(folder),
     )

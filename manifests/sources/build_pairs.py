@@ -69,7 +69,7 @@ def _pair(shard: Path, key: str, roles: Mapping[str, File]) -> Pair:
     return Pair(
         source="build",
         id=key,
-        scene=key,
+        scene=_scene(record, key),
         image=roles["image"],
         kind="triplet",
         background=roles["background"],
@@ -84,6 +84,11 @@ def _pair(shard: Path, key: str, roles: Mapping[str, File]) -> Pair:
         author="; ".join(dict.fromkeys(layer.author for layer in record.layers if layer.author)),
         url=record.layers[0].url if record.layers else "",
     )
+
+
+def _scene(record: Record, key: str) -> str:
+    """The picture that the background comes from: triplets on one background are not independent of one another."""
+    return next((f"{layer.dataset}/{layer.id}" for layer in record.layers if layer.layer == "background"), key)
 
 
 def _record(file: File) -> Record:

@@ -14,7 +14,8 @@ MEMBERS = ("image.png", "foreground.png", "background.jpg", "mask.png", "shadow.
 
 
 def record(key: str, split: str) -> bytes:
-    origin = Origin(layer="foreground", dataset="d", id="i", licence="mit", author="Zoë", url="https://x", sha256="0")
+    same = {"dataset": "d", "licence": "mit", "author": "Zoë", "url": "https://x", "sha256": "0"}
+    origins = [Origin(layer="foreground", id="i", **same), Origin(layer="background", id=key[:1], **same)]
     return Record(
         schema=SCHEMA,
         key=key,
@@ -26,7 +27,7 @@ def record(key: str, split: str) -> bytes:
         caption="",
         objects=1,
         licence="mit",
-        layers=(origin, origin),
+        layers=tuple(origins),
         models={},
         scores={},
         recomposition_error=0,
@@ -63,6 +64,11 @@ def test_a_sample_is_a_triplet_with_every_layer(tmp_path: Path):
         assert data[offset : offset + length] == f"k-1 {name}".encode()
     (shadow,) = first.masks["shadow"]
     assert (shadow.threshold, first.occluder is not None) == (12, True)
+
+
+def test_triplets_on_one_background_are_one_scene(tmp_path: Path):
+    shard(tmp_path, "test", "a-1", "a-2", "b-1")
+    assert [pair.scene for pair in pairs(tmp_path)] == ["d/a", "d/a", "d/b"]
 
 
 def test_the_held_out_split_is_test_or_else_val_or_else_all(tmp_path: Path):
