@@ -115,7 +115,12 @@ def test_what_is_trained_is_benched_and_takes_a_picture_apart(layerkit, tmp_path
 
 
 def test_a_dry_run_of_the_published_size_needs_nothing(layerkit):
-    status, printed, _ = layerkit("train", "outpaint-and-remove", "--dry-run", "--json")
+    rgba = ("--set", "model.rgba_vae=runs/rgba")  # which is still to be trained
+    dit = ("--base", "facebook/DiT-XL-2-512", *rgba)
+    status, printed, _ = layerkit("train", "layerdecomp", *dit, "--dry-run", "--json")
+    assert status == 0
+    assert json.loads(printed)["trained"] == pytest.approx(718e6, rel=0.01)
+    status, printed, _ = layerkit("train", "outpaint-and-remove", *rgba, "--dry-run", "--json")
     assert status == 0
     plan = json.loads(printed)
     assert plan["trained"] == pytest.approx(1.05e9, rel=0.01)  # LoRA of rank 256, says the paper's own arithmetic

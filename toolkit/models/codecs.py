@@ -106,7 +106,7 @@ def load_codec(kind: str, vae: str, rgba: str, *, meta: bool = False) -> PixelCo
         kind: ``pixels``, or ``vae``.
         vae: folder or name in the hub cache of the RGB VAE, or of a pipeline with one; or empty.
         rgba: folder of the RGBA VAE, or of a run of ``rgba-vae``.
-        meta: only its shapes matter: without a folder it is of the sizes of Stable Diffusion's VAE.
+        meta: only its shapes matter: where the RGBA VAE is still to be trained, Stable Diffusion's sizes stand for it.
 
     Raises:
         UsageError: a folder holds no such VAE, or none is named.
@@ -114,7 +114,7 @@ def load_codec(kind: str, vae: str, rgba: str, *, meta: bool = False) -> PixelCo
     """
     if kind == "pixels":
         return PixelCodec()
-    if not rgba and meta:
+    if meta and not (rgba and Path(rgba).is_dir()):
         return VaeCodec(rgba_vae.convert(rgba_vae.from_scratch("sd")))
     if not rgba:
         raise UsageError(

@@ -123,7 +123,9 @@ def resolve(options: LayerDecompOptions, origin: Origin) -> LayerDecompOptions:
         UsageError: the base is no transformer that fits.
         MissingWeights: it is not on this machine.
     """
-    network, backbone = sizes_of(origin.base, options.network) if origin.base else (options.network, options.backbone)
+    network, backbone = (
+        sizes_of(origin.base, options.network, meta=origin.meta) if origin.base else (options.network, options.backbone)
+    )
     network = replace(network, foreground=VARIANTS[options.variant].foreground != "none")
     return replace(options, network=network, backbone=backbone)
 

@@ -17,6 +17,9 @@ from ...manifests.errors import UsageError
 from ..diffusers_folders import find_folder, load_part
 from .layerdecomp_network import LayerDecompConfig, LayerDecompTransformer
 
+PUBLISHED = "facebook/DiT-XL-2-512"
+"""The published DiT of ``LayerDecompConfig``'s default sizes."""
+
 _TYPE_DEVIATION = 0.02
 _CONDITIONS = 2  # image, mask
 _KINDS = ("DiTTransformer2DModel", "FluxTransformer2DModel", "SD3Transformer2DModel")
@@ -147,13 +150,21 @@ _BACKBONES: dict[str, type[Backbone]] = {
 }
 
 
-def sizes_of(base: str, network: LayerDecompConfig) -> tuple[LayerDecompConfig, str]:
+def sizes_of(base: str, network: LayerDecompConfig, *, meta: bool = False) -> tuple[LayerDecompConfig, str]:
     """What a run must know of its base, to be built without it: the network's sizes, and the JSON of a backbone.
+
+    Args:
+        base: folder or name in the hub cache.
+        network: what the base does not decide is taken from it.
+        meta: only sizes matter: those of :data:`PUBLISHED` are known without its weights.
 
     Raises:
         UsageError: the base is no transformer that fits.
         MissingWeights: it is not on this machine.
     """
+    if meta and base == PUBLISHED:
+        kept = {name: getattr(network, name) for name in ("foreground", "schedule", "prediction")}
+        return LayerDecompConfig(**kept), ""
     config = _config(_folder(base))
     if config["_class_name"] == "DiTTransformer2DModel":
         heads = config["num_attention_heads"]

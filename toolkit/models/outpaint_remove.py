@@ -280,8 +280,8 @@ def _fusion(options: OutpaintRemoveOptions, base: FluxFill) -> ContextFusion:
 
 
 def _rgba_vae(run: str, vae: rgba_vae.Vae) -> rgba_vae.Vae:
-    """The foreground's VAE, where the base's is and in its dtype."""
-    if not run:
+    """The foreground's VAE, where the base's is and in its dtype; on the meta device it may still be to be trained."""
+    if not run or (vae.device.type == "meta" and not Path(run).is_dir()):
         return rgba_vae.convert(vae)
     rgba = rgba_vae.load(rgba_vae.folder_of(Path(run)))
     (channels, factor), wanted = ((v.config.latent_channels, factor_of(v)) for v in (rgba, vae))
