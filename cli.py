@@ -264,10 +264,15 @@ def train(
     if not data and not dry_run:
         raise UsageError("--data: expected the folder of a finished build, got nothing; add --data DIR")
     folder, builds = out or Path("."), data or []
+    recipe = {"--preset": preset, "--set": settings, "--base": base, "--steps": steps, "--dry-run": dry_run}
+    places = {"pairs": pairs, "exclude": exclude, "weights": weights}
+    ways = {"resume": resume, "overwrite": overwrite, "skip_broken": skip_broken}
     result: Any
     if what in ("mask-quality", "inpaint-quality"):
+        _refuse(what, recipe | {"--pairs": pairs, "--exclude": exclude} | {f"--{way}": on for way, on in ways.items()})
         result = _train_judge(what, builds, labels, folder, weights, epochs, 0.01 if lr is None else lr, seed or 0)
     else:
+        _refuse(what, {"--labels": labels})
         from .pipelines.training.config import load
 
         config = load(what, preset or (), settings or (), base=base, steps=steps, seed=seed, lr=lr)
@@ -276,10 +281,16 @@ def train(
 
             result = plan(config, weights)
         else:
-            places = {"pairs": pairs, "exclude": exclude, "weights": weights}
-            ways = {"resume": resume, "overwrite": overwrite, "skip_broken": skip_broken}
             result = _train_system(config, builds, places, folder, ways)
     print(json.dumps(asdict(result), indent=1) if as_json else result.describe(folder))
+    if getattr(result, "is_broken_off", False):
+        raise typer.Exit(1)
+
+
+def _refuse(what: str, given: dict[str, Any]) -> None:
+    """Options that say nothing to what is trained are no options of it, rather than passed over."""
+    if wrong := [name.replace("_", "-") for name, value in given.items() if value]:
+        raise UsageError(f"{', '.join(wrong)}: expected where it says something, got it with {what}; leave it out")
 
 
 def _train_judge(what: str, builds: list[str], labels: Path | None, out: Path, *options: Any) -> Any:

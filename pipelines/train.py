@@ -42,6 +42,11 @@ class Trained:
     loss: float | None
     scores: dict[str, float] = field(default_factory=dict)
 
+    @property
+    def is_broken_off(self) -> bool:
+        """Whether it was asked to end before its last step."""
+        return self.steps < self.of
+
     def describe(self, run: Path) -> str:
         """The outcome in words."""
         scores = ", ".join(f"{name} {value:.4g}" for name, value in self.scores.items())
@@ -51,7 +56,7 @@ class Trained:
             f"held out  {scores or 'nothing was held out'}",
             f"run       {run}",
         ]
-        if self.steps < self.of:
+        if self.is_broken_off:
             lines.append("stopped; run the same command with --resume to go on")
         return "\n".join(lines)
 

@@ -1,6 +1,7 @@
 """The door: exit status, what goes to which stream, and JSON."""
 
 import json
+import signal
 
 import numpy as np
 import pytest
@@ -114,6 +115,30 @@ def test_what_is_trained_is_benched_and_takes_a_picture_apart(layerkit, tmp_path
     assert read(moved).shape == (40, 52, 3)
 
 
+def test_a_run_that_is_asked_to_end_exits_with_1_and_is_gone_on_with(layerkit, tmp_path, monkeypatch):
+    from layerkit.pipelines.training.trainer import Trainer
+
+    build, run = tmp_path / "build", tmp_path / "run"
+    layerkit("build-triplets", "demo", "--out", build, *TINY)
+    command = ("train", "layerdecomp", "--preset", "debug", "--data", build, "--out", run, "--steps", 3)
+    command += ("--set", "validate_on=0", "--set", "validate_every=0")
+    step = Trainer.step
+
+    def interrupted(self, batches, done):
+        row = step(self, batches, done)
+        signal.raise_signal(signal.SIGTERM)
+        return row
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "step", interrupted)
+        status, printed, _ = layerkit(*command)
+    assert status == 1
+    assert "steps     1 of 3" in printed
+    assert "run the same command with --resume" in printed
+    status, printed, _ = layerkit(*command, "--resume")
+    assert (status, "steps     3 of 3" in printed) == (0, True)
+
+
 def test_a_dry_run_of_the_published_size_needs_nothing(layerkit):
     rgba = ("--set", "model.rgba_vae=runs/rgba")  # which is still to be trained
     dit = ("--base", "facebook/DiT-XL-2-512", *rgba)
@@ -150,6 +175,11 @@ def test_a_dry_run_of_the_published_size_needs_nothing(layerkit):
         ((*DEBUG, "--set", "data.sise=64"), "did you mean 'size'?"),
         ((*DEBUG, "--set", "model.variant=v9"), "expected one of v0, v1, v2, full, got 'v9'"),
         (DEBUG, "expected a finished build with data/*.tar, got x"),
+        ((*DEBUG, "--labels", "l.jsonl"), "--labels: expected where it says something, got it with layerdecomp"),
+        (
+            ("train", "mask-quality", "--data", "x", "--out", "y", "--labels", "l", "--dry-run", "--skip-broken"),
+            "--dry-run, --skip-broken: expected where it says something, got it with mask-quality",
+        ),
         (("decompose", "x.png", "--model", "telea"), "--out: expected the folder for the layers"),
         (("decompose", "x.png", "--model", "telea", "--out", "y"), "got x.png"),
         (("decompose", "x.png", "--model", "none", "--out", "y"), "the folder of a run, predictions:DIR"),
