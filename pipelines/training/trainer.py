@@ -49,9 +49,9 @@ class Trainer:
     ) -> None:
         self._run, self._accelerator = run, accelerator
         self.config, self._system = made_system(config, Origin(base=config.base, weights=sources.weights))
+        self._check_data()
         self._data = self._batches(sources, skip_broken)
         self._held_out = validated_on(config.data, sources, config.seed, config.validate_on, skip_broken=skip_broken)
-        self._check_size()
         self._parameters = list(self._system.trained().values())
         optimiser = torch.optim.AdamW(
             self._parameters, lr=config.lr, betas=config.betas, weight_decay=config.weight_decay
@@ -81,10 +81,16 @@ class Trainer:
             skip_broken=skip_broken,
         )
 
-    def _check_size(self) -> None:
-        size, multiple = self.config.data.size, self._system.multiple
-        if size % multiple:
-            raise UsageError(f"data.size: expected a multiple of {multiple} for these networks, got {size}")
+    def _check_data(self) -> None:
+        data, multiple, effects = self.config.data, self._system.multiple, self._system.effects
+        if data.size % multiple:
+            raise UsageError(f"data.size: expected a multiple of {multiple} for these networks, got {data.size}")
+        if effects is not None and effects != data.effects:
+            wanted = str(effects).lower()
+            raise UsageError(
+                f"data.effects: expected {wanted} for this variant of {self.config.system}, got {not effects}; "
+                f"add --set data.effects={wanted}, or take its preset"
+            )
 
     def _averaged(self) -> EMAModel | None:
         if not self.config.ema:

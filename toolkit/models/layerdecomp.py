@@ -88,6 +88,7 @@ class LayerDecomp(System):
         super().__init__()
         self.options, self.network, self.codec = options, network, codec
         self.foreground = VARIANTS[options.variant].foreground
+        self.effects = None if self.foreground == "none" else self.foreground == "effects"
         self.multiple = network.patch * codec.factor
         alphas = noise_schedule(network.schedule).alphas_cumprod
         self.register_buffer("alphas_cumprod", alphas, persistent=False)
@@ -170,8 +171,8 @@ def sample(network: Any, condition: Tensor, generator: torch.Generator, steps: i
     layers: Tensor = randn_tensor((count, network.layers, *latent), generator=generator, device=condition.device)
     condition = condition.to(network.dtype)
     for timestep in scheduler.timesteps:
-        noise = network(layers.to(network.dtype), condition, timestep.expand(count).to(condition.device))
-        layers = scheduler.step(noise.float(), timestep, layers, return_dict=False)[0]
+        predicted = network(layers.to(network.dtype), condition, timestep.expand(count).to(condition.device))
+        layers = scheduler.step(predicted.float(), timestep, layers, return_dict=False)[0]
     return layers
 
 

@@ -77,9 +77,11 @@ class System(nn.Module):
 
     Attributes:
         multiple: sides of pictures must be multiples of this, px.
+        effects: whether the foregrounds that it is trained on hold their shadows; None where it does not matter.
     """
 
     multiple: int = 1
+    effects: bool | None = None
 
     def forward(self, batch: Triplets, generator: torch.Generator, step: int) -> dict[str, Tensor]:
         """Losses of one step, scalars by name; ``loss`` is what to minimise.

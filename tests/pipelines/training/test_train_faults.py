@@ -148,6 +148,8 @@ def test_a_folder_without_a_build_is_refused(short_run: ShortRun, tmp_path: Path
 @pytest.mark.parametrize(
     ("name", "settings", "message"),
     [
+        ("layerdecomp", ("model.variant=v1",), r"data\.effects: expected false for this variant .*, got True"),
+        ("layerdecomp", ("data.effects=false",), r"data\.effects: expected true .* add --set data\.effects=true"),
         ("layerdecomp", ("data.size=34",), r"data\.size: expected a multiple of 4 for these networks, got 34"),
         ("outpaint-and-remove", ("data.size=30",), r"data\.size: expected a multiple of 4 .*, got 30"),
         ("rgba-vae", ("data.size=31",), r"data\.size: expected a multiple of 2 .*, got 31"),
