@@ -20,6 +20,7 @@ from ..manifests.errors import BadImage, UsageError
 from ..toolkit import images
 from ..toolkit.compose import over_u8
 from ..toolkit.cutout import salient_object
+from ..toolkit.decomposers.predictions import SUFFIXES
 from ..toolkit.decomposition import Checked, Decomposition
 from ..toolkit.files import write_atomically
 from ..toolkit.metrics.pixels import psnr
@@ -32,8 +33,6 @@ U8 = NDArray[np.uint8]
 Bool = NDArray[np.bool_]
 
 RECORD = "decomposition.json"
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"})
-
 _SIDE = 256  # px of a panel of the strip
 _LARGEST = 0.95  # share of a picture that a mask may cover
 
@@ -167,7 +166,7 @@ def _one(path: Path, masks: list[Path], model: Checked, out: Path, saliency: Sal
     files["strip.png"] = _strip(path.stem, image, files, recomposition if foregrounds else None)
     if foregrounds:
         files["recomposition.png"] = recomposition
-    out.mkdir(parents=True, exist_ok=True)
+    _clear(out)
     for name, picture in files.items():
         write_atomically(out / name, images.encode_png(picture))
     decibel = psnr(recomposition, image) if foregrounds else math.inf
@@ -182,6 +181,13 @@ def _one(path: Path, masks: list[Path], model: Checked, out: Path, saliency: Sal
     )
     write_atomically(out / RECORD, json.dumps(asdict(row), indent=1).encode())
     return row
+
+
+def _clear(out: Path) -> None:
+    """Make the folder, and take out what an earlier decomposition left there, its record first."""
+    out.mkdir(parents=True, exist_ok=True)
+    for path in (out / RECORD, out / "recomposition.png", *out.glob("foreground*.png")):
+        path.unlink(missing_ok=True)
 
 
 def _row(path: Path, masks: Sequence[Path], model: Checked, seed: int, **known: object) -> Made:

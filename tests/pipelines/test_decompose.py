@@ -159,6 +159,13 @@ def test_nothing_is_overwritten_unasked(picture: Path, masks: list[Path], tmp_pa
     run(picture, masks[:1], tmp_path / "out", overwrite=True)
 
 
+def test_an_overwritten_folder_holds_nothing_of_the_earlier_layers(picture: Path, masks: list[Path], tmp_path: Path):
+    out = tmp_path / "out"
+    run(picture, masks, out)
+    decompose(picture, masks[:1], load("telea"), out, SpectralResidual(), overwrite=True)
+    assert {path.name for path in (out / "two").iterdir()} == {"background.png", "mask.png", "strip.png", RECORD}
+
+
 @pytest.fixture
 def layers(picture: Path, masks: list[Path], tmp_path: Path) -> Path:
     run(picture, masks, tmp_path / "layers")
