@@ -1,5 +1,8 @@
 """A run of ``layerkit train`` as a decomposer: pictures of any size through the system that it trained."""
 
+import hashlib
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -9,6 +12,7 @@ import numpy as np
 from ...manifests.errors import UsageError
 from ...manifests.weights import revision_of
 from ..decomposition import U8, Bool, Decomposition, Traits
+from ..models.runs import WEIGHTS
 
 if TYPE_CHECKING:
     from ..models.inference import Fit
@@ -66,9 +70,15 @@ def load_run_decomposer(
     side = int(table["data"]["size"])
     return Run(
         name=name,
-        revision=revision_of(folder / "weights.safetensors"),
+        revision=_revision(folder, table, base),
         licence="unknown",
         native=side,
         system=system.to(placement(device)[0]),
         fit=Fit(side=side, way=way, keep=keep),
     )
+
+
+def _revision(folder: Path, table: Mapping[str, Any], base: str) -> str:
+    """What was trained, with which options, on which base: whatever decides what comes out."""
+    parts = [revision_of(folder / WEIGHTS), table.get("model", {}), base or table.get("base", "")]
+    return f"sha256:{hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]}"

@@ -1,1 +1,1 @@
-"""Networks that other people trained, and what it takes to run them as they were trained."""
+"""The systems that are trained here, and networks that other people trained, run as they were trained."""

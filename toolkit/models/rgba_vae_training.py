@@ -3,6 +3,7 @@
 A run holds the VAE in ``vae/``, as ``save_pretrained`` of diffusers writes it.
 """
 
+import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -110,8 +111,12 @@ class RgbaVae(System):
         return Predicted(foreground=((pictures + 1) / 2).clamp(0, 1))
 
     def save(self, folder: Path) -> None:
-        """Write the VAE to ``vae/``, whole."""
-        self.vae.save_pretrained(folder / "vae")
+        """Write the VAE to ``vae/``, whole; aside first, so that what is there is never half a VAE."""
+        aside = folder / ".vae"
+        shutil.rmtree(aside, ignore_errors=True)
+        self.vae.save_pretrained(aside)
+        shutil.rmtree(folder / "vae", ignore_errors=True)
+        aside.rename(folder / "vae")
 
     def restore(self, folder: Path) -> None:
         """Nothing is left to do: :func:`build` read the VAE of the run."""

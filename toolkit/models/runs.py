@@ -1,4 +1,4 @@
-"""What tells that a folder is a run of a system, without importing any."""
+"""The folder of a run: its files, and what tells that it is one, without importing a system."""
 
 from pathlib import Path
 
@@ -6,6 +6,9 @@ from ...manifests.recipes import load_table
 
 CONFIG = "config.toml"
 """The file of a run's options."""
+
+WEIGHTS = "weights.safetensors"
+"""What it holds of the trained parameters."""
 
 
 def is_run(folder: Path) -> bool:

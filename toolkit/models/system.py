@@ -11,10 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from ..files import write_atomically
+from .runs import WEIGHTS
 from .tensor_files import check_tensors, read_tensors
-
-WEIGHTS = "weights.safetensors"
-"""What a run's folder holds of the trained parameters."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

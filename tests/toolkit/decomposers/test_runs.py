@@ -66,6 +66,17 @@ def test_a_run_is_a_model_by_its_path(run: Path):
     assert made.foreground.any()
 
 
+def test_other_options_are_another_revision(run: Path, tmp_path: Path):
+    """Or a report that is gone on with would mix the predictions of both."""
+    (tmp_path / "weights.safetensors").write_bytes((run / "weights.safetensors").read_bytes())
+    revisions = set()
+    for steps in (3, 4, 3):
+        (tmp_path / "config.toml").write_text(CONFIG.replace("steps = 3", f"steps = {steps}"))
+        revisions.add(load(str(tmp_path), device="cpu").revision)
+    assert len(revisions) == 2
+    assert load(str(run), device="cpu").revision in revisions
+
+
 def test_the_background_can_stay_the_pictures_own(run: Path):
     image, mask = a_case()
     for way in ("resize", "tile"):
