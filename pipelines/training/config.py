@@ -94,7 +94,8 @@ class TrainConfig:
         ema: decay of the averaged weights, which are then what is validated and saved; 0 has none.
         precision: of the passes: ``no`` is float32.
         checkpointing: recompute activations in the backward pass.
-        compile: compile the trained networks.
+        compile: compile the trained networks' passes forward; the RGBA VAE, which is called as encoder and decoder, has
+            none, and stays as it is.
         workers: threads that read ahead, in each process.
         save_every: steps from one checkpoint to the next.
         keep: checkpoints that are kept.
