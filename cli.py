@@ -438,6 +438,9 @@ def bench(
     prompt: Annotated[str, typer.Option(help="For models that take one.")] = "",
     on_missing: Annotated[str, typer.Option(help="A case that predictions:DIR lacks: error or skip.")] = "error",
     resize: Annotated[bool, typer.Option("--resize", help="Let predictions of another size in.")] = False,
+    exclude: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Ids of cases to leave out, one a line; the report lists them.")
+    ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="A metric without its weights is an error.")] = False,
     form: Annotated[str, typer.Option("--format", help="What is printed: text, markdown, latex or csv.")] = "text",
     as_json: Json = False,
@@ -450,6 +453,7 @@ def bench(
         raise UsageError(f"--format: expected one of {', '.join(files)}, got {form!r}")
     from .benchmarks.bench import bench as run
     from .benchmarks.options import options_of
+    from .manifests.exclusions import read_keys
     from .pipelines.options import Progress
 
     options = options_of(
@@ -463,6 +467,7 @@ def bench(
         prompt=prompt,
         on_missing=on_missing,
         resize=resize,
+        exclude=read_keys(exclude) if exclude else frozenset(),
     )
     with _progress() as report:
         result = run(

@@ -10,6 +10,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from ..manifests.errors import UsageError
+from ..manifests.report_files import REPORT
 from ..toolkit.metrics.uncertainty import holm, paired_difference
 from .compare_sets import LeftOut, measure_of, set_difference
 from .networks import Networks
@@ -147,7 +148,7 @@ def compare(
 def _open(asked: str | Path) -> _Model:
     folder, name = _split(str(asked))
     try:
-        table = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+        table = json.loads((folder / REPORT).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UsageError(f"expected the folder of a report, or FOLDER:MODEL, got {asked}: {error}") from error
     models = list(dict.fromkeys(row["model"] for row in table["results"]))

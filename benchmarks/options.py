@@ -22,6 +22,7 @@ class BenchOptions:
         limit: cases of each suite, the first of its draw; None is all.
         seed: of the models' randomness.
         prompt: for the models that take one.
+        exclude: ids of cases that are dropped.
         on_missing: for ``predictions``: a case without a picture is an error, or is dropped.
         resize: for ``predictions``: let pictures of another size in.
         workers: processes.
@@ -37,6 +38,7 @@ class BenchOptions:
     limit: int | None = None
     seed: int = 0
     prompt: str = ""
+    exclude: frozenset[str] = frozenset()
     on_missing: Literal["error", "skip"] = "error"
     resize: bool = False
     workers: int = 1

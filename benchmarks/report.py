@@ -5,9 +5,11 @@ import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 from ..manifests.references import rows_for
+from ..manifests.report_files import PLACES, REPORT, SAMPLES
 from ..manifests.suites import Suite
 from ..toolkit.files import write_atomically
 from .measures import Measure, parse_measure
@@ -113,17 +115,24 @@ def _environment(options: BenchOptions) -> dict[str, Any]:
     return {**machine, "seed": options.seed, "limit": options.limit, "versions": versions}
 
 
+def _places(outcomes: Sequence[Outcome], options: BenchOptions) -> dict[str, dict[str, str]]:
+    """Where the data lie on this machine, for those who look at the report's samples here."""
+    folders = {one.suite.name: str(Path(one.suite.folder).resolve()) for one in outcomes if one.suite.folder}
+    return {"roots": {name: str(root.resolve()) for name, root in options.roots.items()}, "folders": folders}
+
+
 def write_report(report: Report, outcomes: Sequence[Outcome], options: BenchOptions) -> None:
     """Write every form of the report, ``report.json`` last."""
-    options.out.mkdir(parents=True, exist_ok=True)
+    (options.out / PLACES).parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(options.out / PLACES, json.dumps(_places(outcomes, options), indent=1).encode())
     table = asdict(report)
-    write_samples(options.out / "samples.parquet", outcomes)
+    write_samples(options.out / SAMPLES, outcomes)
     texts = {
         "report.md": render_markdown(table),
         "report.html": render_html(table, outcomes, options),
         "report.tex": render_latex(table),
         "report.csv": render_csv(table),
-        "report.json": json.dumps(table, indent=1, allow_nan=False),
+        REPORT: json.dumps(table, indent=1, allow_nan=False),
     }
     for name, text in texts.items():
         write_atomically(options.out / name, text.encode())

@@ -13,7 +13,7 @@ from ..manifests.errors import BadImage, MissingWeights, UsageError
 from ..manifests.suites import Suite
 from ..toolkit.decomposers import load
 from ..toolkit.decomposition import Checked, Decomposition
-from .cases import Case, Dropped, cases
+from ..toolkit.suites.cases import Case, Dropped, cases
 from .features_cache import FeatureCache
 from .measures import Measure, parse_measure, with_pasted
 from .networks import Networks
@@ -146,7 +146,7 @@ class _Run:
         options, suite = self.options, self.suite
         done, keys, dropped = self.store.rows(), {}, []
         total = min(options.limit or suite.n, suite.n or options.limit or 0) // options.of
-        numbered = enumerate(cases(suite, options.roots, limit=options.limit))
+        numbered = enumerate(cases(suite, options.roots, limit=options.limit, excluded=options.exclude))
         for batch in _batches(islice(numbered, options.part, None, options.of), _BATCH):
             open_ = []
             for number, case in batch:

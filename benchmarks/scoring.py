@@ -13,7 +13,7 @@ from ..toolkit.metrics.layering import draw_jitter, jittered_recomposition
 from ..toolkit.metrics.perceptual import LEAST_SIDE
 from ..toolkit.metrics.pixels import psnr
 from ..toolkit.metrics.regions import crop_box, pasted, region_mask
-from .cases import Case
+from ..toolkit.suites.cases import Case
 from .measures import Measure
 from .networks import Networks
 

@@ -15,12 +15,12 @@ from typing import Any
 
 import numpy as np
 
-from ..manifests.entry import slug
 from ..manifests.errors import BadImage, RunError
+from ..manifests.report_files import file_name, model_place
 from ..toolkit.decomposition import Decomposition
 from ..toolkit.files import write_atomically
 from ..toolkit.images import encode_png, read
-from .cases import Case
+from ..toolkit.suites.cases import Case
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +72,7 @@ class Store:
     """
 
     def __init__(self, root: Path, suite: str, model: str, identity: str, measures: str, part: int = 0) -> None:
-        place = Path(folder_name(suite)) / folder_name(model)
+        place = model_place(suite, model)
         self.folder, self._rows = root / "predictions" / place, root / ".layerkit" / place
         self._identity = identity
         self._measures = measures
@@ -172,16 +172,6 @@ class Store:
 
     def _path(self, case: Case, name: str) -> Path:
         return self.folder / f"{file_name(case.id)}.{name}"
-
-
-def folder_name(text: str) -> str:
-    """A name as that of a folder: itself where it can be, else as a case's id."""
-    return text if text == slug(text, 60) else file_name(text)
-
-
-def file_name(id_: str) -> str:
-    """A case's id as a file name: readable, and unlike any other id's."""
-    return f"{slug(id_, 60)}-{hashlib.sha256(id_.encode()).hexdigest()[:8]}"
 
 
 def _read(path: Path) -> Iterator[Row]:

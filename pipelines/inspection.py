@@ -74,11 +74,12 @@ class Found:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inspection:
-    """Looks at one shard; picklable."""
+    """Looks at one shard; picklable. What is excluded is in its tar, and nobody reads it: its faults are none."""
 
     folder: BuildFolder
     fingerprint: str
     recipe: Recipe
+    excluded: frozenset[str] = frozenset()
 
     def __call__(self, look: Look) -> Found:
         """Everything that is wrong with one shard and its samples."""
@@ -136,6 +137,8 @@ class Inspection:
             if not _KEY.fullmatch(key):
                 yield key, f"expected a key of {_KEY.pattern}"
             if look.positions is None or position in look.positions:
+                if key in self.excluded:
+                    continue
                 yield from ((key, what) for what in sample_faults(key, sample, look.shard, self.recipe.members))
                 if key in row_of and "json" in sample:
                     yield from ((key, what) for what in _row_faults(sample["json"], row_of[key]))

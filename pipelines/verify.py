@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 
 from ..manifests.errors import RunError, ShardError
+from ..manifests.exclusions import EXCLUDE, excluded_from
 from ..toolkit.shards import read_samples
 from . import launch
 from .draw import generator
-from .inspection import Fault, Found, Inspection, Look
+from .inspection import Fault, Found, Inspection, Look, key_hashes
 from .ledger import COMMITS, ROWS, BuildFolder
 from .plan import Shard, plan
 from .run_file import read_run, recipe_of
@@ -40,7 +41,8 @@ def verify(
         report: called with the number of shards done and of all.
 
     Returns:
-        Every fault, in the order of the shards; none for a sound build.
+        Every fault, in the order of the shards; none for a sound build. Samples that the build's ``exclude.txt`` names
+        are passed over; that it names no others is checked.
 
     Raises:
         UsageError: the folder holds no build, or one of another version of layerkit.
@@ -50,7 +52,8 @@ def verify(
     run = read_run(folder)
     recipe = recipe_of(run, folder)
     shards = list(plan(recipe))
-    inspection = Inspection(folder=folder, fingerprint=run["fingerprint"], recipe=recipe)
+    excluded = excluded_from(folder.root)
+    inspection = Inspection(folder=folder, fingerprint=run["fingerprint"], recipe=recipe, excluded=excluded)
     found: list[Found] = []
     for one in launch.run("local", inspection, _looks(folder, shards, run["fingerprint"], sample), workers):
         found.append(one)
@@ -64,6 +67,7 @@ def verify(
         *_stray_files(folder, shards),
         *(fault for one in found for fault in one.faults),
         *_repeated_keys(folder, found),
+        *_strangers(excluded, found, complete=sample is None),
         *table_faults(folder, [commit for commit in commits if commit]),
     ]
 
@@ -116,6 +120,15 @@ def _repeated_keys(folder: BuildFolder, found: list[Found]) -> Iterator[Fault]:
                 if key in first:
                     yield Fault(f"data/{one.shard.tar}", key, f"the key stands in data/{first[key]} too")
                 first.setdefault(key, one.shard.tar)
+
+
+def _strangers(excluded: frozenset[str], found: list[Found], *, complete: bool) -> Iterator[Fault]:
+    """Excluded keys that no sample has, once all samples were looked at: a list of another build, or a slip."""
+    if complete and excluded:
+        known = np.concatenate([one.keys for one in found])
+        for key in sorted(excluded):
+            if not np.isin(key_hashes([key]), known).any():
+                yield Fault(EXCLUDE, key, "names no sample of this build; take the line out")
 
 
 def _keys(folder: BuildFolder, shard: Shard) -> Iterator[str]:

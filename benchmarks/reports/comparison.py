@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Sequence
 from html import escape
 
+from ...toolkit.page import data_table, page
 from ..compare import HEADS, Comparison, Finding, told
-from .page import data_table, page
 from .plots import Bar, difference_plot, ranked_plot
 
 

@@ -4,9 +4,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from typing import Any
 
+from ...toolkit.page import data_table, folded, page, picture, text_table
 from ..options import BenchOptions
 from ..run import Outcome
-from .page import data_table, folded, page, picture, text_table
 from .plots import Bar, interval_plot, line_plot
 from .strips import Strip, strips
 from .tables import LEGEND, elsewhere_table, environment, interval_text

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from ...manifests.errors import UsageError
+from ...manifests.report_files import SAMPLES
 from ...toolkit.files import write_atomically
 from ..results import values_of
 from ..run import Outcome
 
-FILE = "samples.parquet"
 _TEXTS = ("suite", "protocol", "model", "id", "scene", "category", "metric", "variant", "region")
 _NUMBERS = ("area", "value")
 
@@ -59,11 +59,11 @@ def read_samples(report_folder: Path) -> list[dict[str, Any]]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    path = report_folder / FILE
+    path = report_folder / SAMPLES
     try:
         rows: list[dict[str, Any]] = pq.read_table(path, columns=[*_TEXTS, *_NUMBERS]).to_pylist()
     except (OSError, pa.ArrowException) as error:
         raise UsageError(
-            f"expected the folder of a report with {FILE}, got {path}: {error}; run bench first"
+            f"expected the folder of a report with {SAMPLES}, got {path}: {error}; run bench first"
         ) from error
     return [row | {"value": math.nan if row["value"] is None else row["value"]} for row in rows]

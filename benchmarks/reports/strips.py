@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from ...manifests.errors import BadImage
 from ...toolkit.compose import over_u8
 from ...toolkit.images import encode_jpeg, read
-from ..cases import Case, Dropped, cases
+from ...toolkit.suites.cases import Case, Dropped, cases
 from ..measures import Measure
 from ..options import BenchOptions
 from ..results import values_of
@@ -109,8 +109,8 @@ def _found(ids: set[str], outcomes: Sequence[Outcome], options: BenchOptions) ->
     found: dict[str, Case] = {}
     if not ids:
         return found
-    for case in cases(outcomes[0].suite, options.roots, limit=options.limit):
-        if not isinstance(case, Dropped) and case.id in ids:
+    for case in cases(outcomes[0].suite, options.roots, limit=options.limit, only=ids):
+        if not isinstance(case, Dropped):
             found[case.id] = case
             if len(found) == len(ids):
                 break

@@ -5,10 +5,12 @@ The members of a sample are found by the headers of the tar, and read by their s
 
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 
 from ..errors import ShardError, UsageError
+from ..exclusions import EXCLUDE, excluded_from
 from ..pairs import File, MaskFile, Pair
 from ..record import Record
 from .tars import members
@@ -21,14 +23,17 @@ _ROLES = ("image", "foreground", "background", "mask", "shadow", "occluder", "js
 
 
 def pairs(root: Path, split: str = "held-out") -> Iterator[Pair]:
-    """Yield a pair a sample in the order of the tars.
+    """A pair a sample in the order of the tars.
 
     Args:
         root: the folder of a build, with ``data/``.
         split: ``held-out`` is the build's ``test``, or ``val`` where it has none, or else all; or one of its splits.
 
+    Yields:
+        A pair; those that the build's own list excludes, and those that cannot be read, say so in ``drop``.
+
     Raises:
-        UsageError: no build, or one without that split.
+        UsageError: no build, or one without that split; or its list cannot be read.
     """
     shards: dict[str, list[Path]] = {}
     for path in sorted((root / "data").glob("*.tar")):
@@ -40,17 +45,19 @@ def pairs(root: Path, split: str = "held-out") -> Iterator[Pair]:
             f"{root}: expected a data set of layerkit build-triplets with data/{chosen or 'test'}-*.tar, got "
             f"{', '.join(shards) or 'no shards'}"
         )
-    return chain.from_iterable(map(_samples, shards[chosen]))
+    excluded = excluded_from(root)
+    return chain.from_iterable(_samples(shard, excluded) for shard in shards[chosen])
 
 
-def _samples(shard: Path) -> Iterator[Pair]:
+def _samples(shard: Path, excluded: frozenset[str]) -> Iterator[Pair]:
     listed, fault = members(shard)
     samples: dict[str, dict[str, File]] = {}
     for name, span in listed:
         key, _, member = name.partition(".")
         samples.setdefault(key, {})[member.partition(".")[0]] = File(path=shard, span=span)
     for key, roles in samples.items():
-        yield _pair(shard, key, roles)
+        pair = _pair(shard, key, roles)
+        yield replace(pair, drop=f"excluded: left out by {EXCLUDE}") if key in excluded else pair
     if fault:
         drop = f"unreadable_tar: {shard} {fault}"
         yield Pair(source="build", id=shard.name, scene="", image=File(path=shard), drop=drop)

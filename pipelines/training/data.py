@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...manifests.errors import BadImage, ShardError, UsageError
+from ...manifests.exclusions import EXCLUDE, excluded_from
 from ...toolkit.images import decode_member
 from ...toolkit.layers import CHANNELS
 from ...toolkit.shards import parse_header
@@ -46,7 +47,7 @@ class ShardData:
         view: see :class:`~.sample.View`.
         seed: of the order and of every crop.
         shuffle: False reads in the order of the files, for validation.
-        choose: which keys are read; see :func:`excluding`.
+        choose: which keys are read, of those that their build's own list does not exclude.
         skip_broken: leave broken shards out, with a line in the log, rather than raise.
 
     Raises:
@@ -66,17 +67,20 @@ class ShardData:
         skip_broken: bool = False,
     ) -> None:
         self._view, self._seed, self._shuffle = view, seed, shuffle
-        self._shards = [path for folder in folders for path in _tars(folder, split)]
+        left_out = [(path, excluded) for folder in folders for path, excluded in _shards(folder, split)]
+        self._shards = [path for path, _ in left_out]
         found: list[tuple[int, str, Places]] = []
-        for number, path in enumerate(self._shards):
+        for number, (path, excluded) in enumerate(left_out):
             try:
-                found += [(number, key, places) for key, places in index(path, view.layers) if choose(key)]
+                held = ((number, key, places) for key, places in index(path, view.layers) if key not in excluded)
+                found += [one for one in held if choose(one[1])]
             except ShardError as error:
                 if not skip_broken:
                     raise
                 _log.warning("left out a shard: %s", error)
         if not found:
-            raise UsageError(f"no {split} sample of {', '.join(map(str, folders))} is left; see --exclude and the log")
+            places = ", ".join(map(str, folders))
+            raise UsageError(f"no {split} sample of {places} is left; see --exclude, their {EXCLUDE}, and the log")
         shards, keys, places = zip(*found, strict=True)
         self._keys = list(keys)
         self._shard, self._places = np.array(shards), np.stack(places)
@@ -152,6 +156,12 @@ def _check_shapes(layers: Mapping[str, U8], where: str) -> None:
             raise ShardError(f"{where}.{name}: expected shape {expected}, got {layer.shape}; verify the build")
 
 
+def _shards(folder: Path, split: str) -> list[tuple[Path, frozenset[str]]]:
+    """The tars of a split, each with the keys that its build's own list excludes."""
+    excluded = excluded_from(folder)
+    return [(path, excluded) for path in _tars(folder, split)]
+
+
 def _tars(folder: Path, split: str) -> list[Path]:
     found = sorted((folder / "data").glob("*.tar"))
     if not found:
@@ -161,19 +171,6 @@ def _tars(folder: Path, split: str) -> list[Path]:
         splits = sorted({path.name.partition("-")[0] for path in found})
         raise UsageError(f"{folder}: expected shards of {split}, got {', '.join(splits)}; build with splits.{split}")
     return chosen
-
-
-def excluding(path: Path) -> Callable[[str], bool]:
-    """Choose all keys but those of a text file with one a line.
-
-    Raises:
-        UsageError: the file cannot be read.
-    """
-    try:
-        left_out = frozenset(path.read_text(encoding="utf-8").split())
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"--exclude: expected a text file with a key a line, got {path}: {error}") from error
-    return lambda key: key not in left_out
 
 
 def index(path: Path, names: Sequence[str] = LAYERS) -> Iterator[tuple[str, Places]]:

@@ -126,8 +126,8 @@ class View:
         masks: weights of :data:`~layerkit.toolkit.mask_augment.POLICIES`.
         effects: False takes the shadow out of the foreground, though the image shows it: LayerDecomp's ablation.
         amodal: keep of the foreground what others hide, as Outpaint-and-Remove's triplets do. Otherwise it is what the
-            image shows of it, and recomposes to that, as LayerDecomp's consistency loss wants. What hides it stands in the background either way, for whoever
-            takes an object away leaves the others.
+            image shows of it, and recomposes to that, as LayerDecomp's consistency loss wants. What hides it stands in
+            the background either way, for whoever takes an object away leaves the others.
     """
 
     size: int

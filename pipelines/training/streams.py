@@ -10,11 +10,12 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from ...manifests.errors import ShardError, UsageError
+from ...manifests.exclusions import read_keys
 from ..ledger import BuildFolder
 from ..run_file import read_run, recipe_of
 from .composed import ComposedData, PairData, RenderedData
 from .config import DataOptions
-from .data import ShardData, excluding
+from .data import ShardData
 from .sample import Mixed, Sample, Stream
 
 _log = logging.getLogger(__name__)
@@ -116,12 +117,11 @@ def _has_split(sources: Sources) -> bool:
 
 def _choice(options: DataOptions, sources: Sources, *, held_out: bool) -> Callable[[str], bool]:
     """Which keys of the shards are read."""
-    wanted = excluding(sources.exclude) if sources.exclude else lambda key: True
-    without = (
-        {key for build in sources.builds for key in _made_of(build, options.without)} if options.without else set()
-    )
+    left_out = set(read_keys(sources.exclude)) if sources.exclude else set()
+    if options.without:
+        left_out.update(key for build in sources.builds for key in _made_of(build, options.without))
     limit = None if _has_split(sources) else options.held_out * 2**32
-    return lambda key: wanted(key) and key not in without and (limit is None or (_hash(key) < limit) == held_out)
+    return lambda key: key not in left_out and (limit is None or (_hash(key) < limit) == held_out)
 
 
 def _hash(key: str) -> int:

@@ -11,9 +11,10 @@ import pytest
 from layerkit.benchmarks.measures import parse_measure
 from layerkit.benchmarks.options import BenchOptions
 from layerkit.benchmarks.report import report_of
-from layerkit.benchmarks.reports.samples import FILE, write_samples
+from layerkit.benchmarks.reports.samples import write_samples
 from layerkit.benchmarks.run import Outcome, run_model
 from layerkit.benchmarks.store import Row, Seen, Store
+from layerkit.manifests.report_files import SAMPLES
 from layerkit.manifests.suites import SUITES, Suite
 
 MakeOutcome = Callable[..., Outcome]
@@ -89,7 +90,7 @@ def written(table: MakeTable) -> WriteReport:
     def write(folder: Path, *outcomes: Outcome) -> Path:
         folder.mkdir()
         (folder / "report.json").write_text(json.dumps(table(*outcomes), default=str))
-        write_samples(folder / FILE, outcomes)
+        write_samples(folder / SAMPLES, outcomes)
         for one in outcomes:
             store = Store(folder, one.suite.protocol, one.model, "", "")
             for row in one.rows:

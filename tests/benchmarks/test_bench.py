@@ -29,7 +29,7 @@ MODELS = ("identity", "patchmatch")
 PERFECT = """
 import numpy as np
 
-from layerkit.benchmarks.cases import cases
+from layerkit.toolkit.suites.cases import cases
 from layerkit.manifests.suites import find
 from layerkit.toolkit.decomposition import Decomposition
 

@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 
-from layerkit.benchmarks.cases import Dropped
 from layerkit.benchmarks.options import BenchOptions
 from layerkit.benchmarks.reports.html import render_html
-from layerkit.benchmarks.reports.page import SCRIPT, text_table
 from layerkit.manifests.suites import SUITES
+from layerkit.toolkit.page import SCRIPT, text_table
+from layerkit.toolkit.suites.cases import Dropped
 
 HOSTILE = "\"><script>alert(1)</script><img src=x onerror='alert(2)'>&amp;"
 VOID = {"meta", "img", "br", "link", "input", "hr"}

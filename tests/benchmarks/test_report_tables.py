@@ -5,11 +5,11 @@ from dataclasses import replace
 
 import pytest
 
-from layerkit.benchmarks.cases import Dropped
 from layerkit.benchmarks.reports.tables import render_csv, render_latex, render_markdown
 from layerkit.benchmarks.reports.view import Column, facts, views
 from layerkit.manifests.suites import SUITES
 from layerkit.toolkit.metrics import METRICS
+from layerkit.toolkit.suites.cases import Dropped
 
 HOSTILE = "a|b*<script>&_$%#{}\\[x](y)\n`c`"
 PSNR = Column("psnr", "area", "whole")

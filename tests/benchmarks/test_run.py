@@ -12,7 +12,6 @@ import pytest
 from cleanfid.fid import frechet_distance
 
 from layerkit.benchmarks import networks, run
-from layerkit.benchmarks.cases import Case, Dropped, cases
 from layerkit.benchmarks.options import BenchOptions, options_of
 from layerkit.benchmarks.report import report_of, write_report
 from layerkit.benchmarks.results import results_of
@@ -24,6 +23,7 @@ from layerkit.toolkit.decomposition import Decomposition, checked
 from layerkit.toolkit.metrics.features import InceptionFeatures
 from layerkit.toolkit.metrics.layering import draw_jitter, jittered_recomposition
 from layerkit.toolkit.metrics.perceptual import Lpips, lpips_net
+from layerkit.toolkit.suites.cases import Case, Dropped, cases
 
 TINY = replace(SUITES["demo"], name="tiny", n=11, size=96)
 

@@ -9,12 +9,12 @@ import pytest
 from PIL import Image
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from layerkit.benchmarks.cases import Case
 from layerkit.benchmarks.measures import parse_measure, with_pasted
 from layerkit.benchmarks.networks import Networks
 from layerkit.benchmarks.scoring import applies, picture_pair, score, why_not
 from layerkit.manifests.suites import SUITES
 from layerkit.toolkit.decomposition import Decomposition
+from layerkit.toolkit.suites.cases import Case
 
 SIDE = 80
 NAMES = {str(one) for suite in SUITES.values() for one in with_pasted(map(parse_measure, suite.metrics))}

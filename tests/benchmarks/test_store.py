@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from layerkit.benchmarks.cases import Case
-from layerkit.benchmarks.store import Row, Seen, Store, file_name, folder_name, rng_of
+from layerkit.benchmarks.store import Row, Seen, Store, rng_of
 from layerkit.manifests.errors import RunError
+from layerkit.manifests.report_files import file_name, folder_name
 from layerkit.toolkit.decomposition import Decomposition
+from layerkit.toolkit.suites.cases import Case
 
 
 def picture(seed: int, channels: int = 3) -> np.ndarray:

@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from layerkit.manifests.errors import UsageError
+from layerkit.manifests.exclusions import EXCLUDE
 from layerkit.pipelines.verify import Fault, verify
 from layerkit.toolkit.images import decode_member, encode_png
 from layerkit.toolkit.shards import TarWriter, read_samples
@@ -91,6 +92,19 @@ def test_verify_changes_nothing(tiny_build: Path):
     before = {path: path.stat().st_mtime_ns for path in tiny_build.rglob("*")}
     verify(tiny_build)
     assert {path: path.stat().st_mtime_ns for path in tiny_build.rglob("*")} == before
+
+
+def test_what_a_build_excludes_has_no_fault_and_strangers_are_named(bare: Path):
+    keys = [key for key, _ in read_samples(tar_of(bare, 1))]
+    reseal(bare, 1, lambda samples: edit_pixels(samples[0][1], "mask.png", lambda mask: mask.fill(7)))
+    assert {fault.key for fault in verify(bare)} == {keys[0]}
+    (bare / EXCLUDE).parent.mkdir(exist_ok=True)
+    (bare / EXCLUDE).write_text(f"{keys[0]}\n")
+    assert verify(bare) == []
+    (bare / EXCLUDE).write_text(f"{keys[0]}\nanother\n")
+    fault = only(verify(bare))
+    assert (fault.file, fault.key) == (EXCLUDE, "another")
+    assert verify(bare, sample=3) == [], "who looks at some samples cannot know all keys"
 
 
 def test_processes_find_the_same(bare: Path):

@@ -254,7 +254,7 @@ def test_opacity_thins_object_and_shadow_alike():
 
 
 def test_a_photographed_cut_out_is_scaled_and_moved_without_a_fringe():
-    from layerkit.benchmarks.demo_suite import scenes
+    from layerkit.toolkit.suites.demo import scenes
 
     (scene,) = scenes(seed=3, count=1, size=192)
     foreground, background = scene.layers.foreground, scene.layers.background

@@ -1,4 +1,5 @@
 import itertools
+import shutil
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -10,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from layerkit.manifests.errors import RunError, ShardError, UsageError
+from layerkit.manifests.exclusions import EXCLUDE
 from layerkit.pipelines.training.composed import ComposedData, PairData, RenderedData
-from layerkit.pipelines.training.data import Batches, ShardData, excluding
+from layerkit.pipelines.training.data import Batches, ShardData
 from layerkit.pipelines.training.sample import LAYERS, Batch, Mixed, Sample, Stream, View, collate, object_alone
 from layerkit.toolkit.compose import fold_shadow_u8, over_u8
 from layerkit.toolkit.images import encode_jpeg, encode_png
@@ -203,16 +205,24 @@ def test_jpeg_members_are_read(tmp_path: Path):
     assert np.array_equal(sample.image, layers["image"])
 
 
-def test_excluded_keys_are_left_out(folder: Path, tmp_path: Path):
-    listed = tmp_path / "keys.txt"
-    listed.write_text("s03\ns20\nof-another-build\n")
-    data = ShardData([folder], "train", PLAIN, choose=excluding(listed))
-    assert {data[k].key for k in range(len(data))} == {f"s{k:02d}" for k in range(COUNT)} - {"s03", "s20"}
-    listed.write_text("\n".join(f"s{k:02d}" for k in range(COUNT)))
+def test_keys_that_a_build_excludes_are_left_out_of_it_alone(folder: Path, tmp_path: Path):
+    other = tmp_path / "other"
+    shutil.copytree(folder, other)
+    (other / "manifests").mkdir()
+    (other / EXCLUDE).write_text("s03\n\n s20 \n")
+    every = {f"s{k:02d}" for k in range(COUNT)}
+    assert held_by(ShardData([other], "train", PLAIN)) == sorted(every - {"s03", "s20"})
+    assert held_by(ShardData([folder, other], "train", PLAIN)) == sorted([*every, *every - {"s03", "s20"}])
+    (other / EXCLUDE).write_text("\n".join(every))
     with pytest.raises(UsageError, match="no train sample"):
-        ShardData([folder], "train", PLAIN, choose=excluding(listed))
+        ShardData([other], "train", PLAIN)
+    (other / EXCLUDE).write_bytes(b"\xff")
     with pytest.raises(UsageError, match="a key a line"):
-        ShardData([folder], "train", PLAIN, choose=excluding(tmp_path / "absent.txt"))
+        ShardData([other], "train", PLAIN)
+
+
+def held_by(data: ShardData) -> list[str]:
+    return sorted(data[k].key for k in range(len(data)))
 
 
 def test_folders_that_cannot_be_trained_on_say_why(folder: Path, tmp_path: Path):

@@ -13,12 +13,12 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ..manifests.entry import Seed
-from ..manifests.sources import embedded
-from ..toolkit import compose, images, shadow
-from ..toolkit.cutout import object_mask
-from ..toolkit.layers import Layers, joint_alpha, visible_mask
-from ..toolkit.matte import Box, bounding_box
+from ...manifests.entry import Seed
+from ...manifests.sources import embedded
+from .. import compose, images, shadow
+from ..cutout import object_mask
+from ..layers import Layers, joint_alpha, visible_mask
+from ..matte import Box, bounding_box
 
 U8 = NDArray[np.uint8]
 

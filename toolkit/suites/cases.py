@@ -1,7 +1,7 @@
 """From a suite to its cases: which pictures are drawn, and their pixels at the suite's size, read once."""
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -9,17 +9,20 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ..manifests.errors import BadImage
-from ..manifests.pairs import File, MaskFile, Pair
-from ..manifests.sources import build_pairs, rord
-from ..manifests.suites import Suite
-from ..toolkit import compose, images, mulan
-from ..toolkit.cutout import resize_mask
-from . import demo_suite
+from ...manifests.errors import BadImage
+from ...manifests.pairs import File, MaskFile, Pair
+from ...manifests.sources import build_pairs, rord
+from ...manifests.suites import Suite
+from .. import compose, images, mulan
+from ..cutout import resize_mask
+from . import demo
 from .draws import drawn
 
 U8 = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
+
+EXCLUDED = ("excluded", "left out by --exclude")
+"""Reason and detail of the cases that are dropped because they were asked to be."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -74,7 +77,13 @@ class _Decoded:
 
 
 def cases(
-    suite: Suite, roots: Mapping[str, Path], *, limit: int | None = None, seed: int | None = None
+    suite: Suite,
+    roots: Mapping[str, Path],
+    *,
+    limit: int | None = None,
+    seed: int | None = None,
+    excluded: Collection[str] = (),
+    only: Collection[str] | None = None,
 ) -> Iterator[Case | Dropped]:
     """Yield the cases of a suite in the order of its draw, each decoded when it is asked for.
 
@@ -83,6 +92,8 @@ def cases(
         roots: where data sets lie, by the name of the reader.
         limit: at most so many cases; the first ones of the draw, so a larger limit holds a smaller one's cases.
         seed: of the draw, instead of the suite's: another protocol.
+        excluded: ids that are dropped, whatever they show.
+        only: ids of the cases that are asked for; None is all. The others are not decoded.
 
     Yields:
         A case; or why a sample that the draw came by cannot be one. A sample that proves bad when it is decoded is not
@@ -91,11 +102,16 @@ def cases(
     Raises:
         UsageError: the data set is missing, is not the suite's, or lacks its masks.
     """
+    seed = suite.seed if seed is None else seed
     if suite.reader == "demo":
-        yield from _demo_cases(suite, limit, suite.seed if seed is None else seed)
+        for scene in demo.scenes(seed, suite.n if limit is None else min(limit, suite.n), suite.size):
+            if only is None or scene.id in only:
+                yield Dropped(scene.id, *EXCLUDED) if scene.id in excluded else _demo_case(scene, suite)
         return
-    for pair in drawn(suite, roots, limit, suite.seed if seed is None else seed):
-        yield _dropped(pair) if pair.drop else _case(pair, suite)
+    for pair in drawn(suite, roots, limit, seed):
+        if only is None or pair.id in only:
+            dropped = _dropped(pair, excluded)
+            yield dropped or _case(pair, suite)
 
 
 def ids_digest(suite: Suite, roots: Mapping[str, Path]) -> str:
@@ -105,7 +121,7 @@ def ids_digest(suite: Suite, roots: Mapping[str, Path]) -> str:
         UsageError: see :func:`cases`.
     """
     if suite.reader == "demo":
-        ids = [case.id for case in demo_suite.scenes(suite.seed, suite.n, suite.size)]
+        ids = [case.id for case in demo.scenes(suite.seed, suite.n, suite.size)]
     else:
         ids = [pair.id for pair in drawn(suite, roots, None, suite.seed) if not pair.drop]
     return hashlib.sha256("".join(f"{id_}\n" for id_ in sorted(ids)).encode()).hexdigest()
@@ -116,9 +132,11 @@ def pixels_digest(hashes: Mapping[str, str]) -> str:
     return hashlib.sha256("".join(f"{id_} {hashes[id_]}\n" for id_ in sorted(hashes)).encode()).hexdigest()
 
 
-def _dropped(pair: Pair) -> Dropped:
+def _dropped(pair: Pair, excluded: Collection[str]) -> Dropped | None:
+    if pair.id in excluded and not pair.drop:
+        return Dropped(pair.id, *EXCLUDED)
     reason, _, detail = pair.drop.partition(": ")
-    return Dropped(pair.id, reason, detail)
+    return Dropped(pair.id, reason, detail) if reason else None
 
 
 def _case(pair: Pair, suite: Suite) -> Case | Dropped:
@@ -131,19 +149,17 @@ def _case(pair: Pair, suite: Suite) -> Case | Dropped:
         return Dropped(pair.id, error.reason, error.detail)
 
 
-def _demo_cases(suite: Suite, limit: int | None, seed: int) -> Iterator[Case]:
-    count = suite.n if limit is None else min(limit, suite.n)
-    for scene in demo_suite.scenes(seed, count, suite.size):
-        layers = scene.layers
-        decoded = _Decoded(
-            image=layers.image,
-            background=layers.background,
-            foreground=layers.foreground,
-            occluder=layers.occluder,
-            masks={"tight": layers.mask > 0, "shadow": layers.shadow > build_pairs.SHADOW},
-            category=scene.category,
-        )
-        yield _fitted(scene.id, scene.id, decoded, suite)
+def _demo_case(scene: demo.Scene, suite: Suite) -> Case:
+    layers = scene.layers
+    decoded = _Decoded(
+        image=layers.image,
+        background=layers.background,
+        foreground=layers.foreground,
+        occluder=layers.occluder,
+        masks={"tight": layers.mask > 0, "shadow": layers.shadow > build_pairs.SHADOW},
+        category=scene.category,
+    )
+    return _fitted(scene.id, scene.id, decoded, suite)
 
 
 def _decoded(pair: Pair, suite: Suite) -> _Decoded:

@@ -16,14 +16,15 @@ import pytest
 from PIL import Image
 from skimage.metrics import peak_signal_noise_ratio
 
-from layerkit.benchmarks.cases import Case, Dropped, cases, ids_digest, pixels_digest
-from layerkit.benchmarks.demo_suite import scenes
 from layerkit.manifests.errors import UsageError
+from layerkit.manifests.exclusions import EXCLUDE
 from layerkit.manifests.record import SCHEMA, Record
 from layerkit.manifests.suites import SUITES, Suite, find
 from layerkit.toolkit.layers import Layers
 from layerkit.toolkit.metrics.pixels import psnr, psnr_all_pixels
 from layerkit.toolkit.shards import Members, TarWriter, encode_sample
+from layerkit.toolkit.suites.cases import Case, Dropped, cases, ids_digest, pixels_digest
+from layerkit.toolkit.suites.demo import scenes
 
 FRAME = "I-210614_O04019_W01_F0109"
 PLATE = "I-210614_O04019_W01_G0001"
@@ -495,6 +496,26 @@ def test_a_build_s_held_out_split_is_a_suite(tmp_path: Path):
         np.testing.assert_array_equal(case.mask, layers.mask > 127)
         np.testing.assert_array_equal(case.regions["shadow"], (layers.shadow > 12) & (layers.mask == 0))
         assert case.category == "m"
+
+
+def test_excluded_cases_are_dropped_and_say_so(tmp_path: Path):
+    built(tmp_path / "set")
+    suite = find(f"triplets:{tmp_path / 'set'}")
+    (tmp_path / "set" / EXCLUDE).parent.mkdir(exist_ok=True)
+    (tmp_path / "set" / EXCLUDE).write_text("k-0\n")
+    found = {case.id: case for case in cases(suite, {})}
+    assert found["k-0"] == Dropped("k-0", "excluded", f"left out by {EXCLUDE}")
+    assert isinstance(found["k-1"], Case)
+    (dropped,) = (case for case in cases(suite, {}, excluded={"k-1"}) if case.id == "k-1")
+    assert dropped == Dropped("k-1", "excluded", "left out by --exclude")
+
+
+def test_only_the_cases_that_are_asked_for_are_decoded(demo: list[Case]):
+    chosen = {demo[3].id, demo[7].id}
+    found = list(cases(SUITES["demo"], {}, only=chosen))
+    assert [(case.id, case.sha256) for case in found] == [(demo[k].id, demo[k].sha256) for k in (3, 7)]
+    dropped = list(cases(SUITES["demo"], {}, only=chosen, excluded={demo[3].id}))
+    assert [type(one) for one in dropped] == [Dropped, Case]
 
 
 def test_a_truncated_shard_drops_what_it_lacks(tmp_path: Path):

@@ -5,10 +5,10 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from ..manifests.errors import UsageError
-from ..manifests.pairs import Pair
-from ..manifests.sources import build_pairs, desobav2, mulan_pairs, rord
-from ..manifests.suites import Suite
+from ...manifests.errors import UsageError
+from ...manifests.pairs import Pair
+from ...manifests.sources import build_pairs, desobav2, mulan_pairs, rord
+from ...manifests.suites import Suite
 
 _READERS: Mapping[str, Callable[[Path, str], Iterator[Pair]]] = {
     "rord": rord.pairs,

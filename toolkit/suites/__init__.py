@@ -1,0 +1,1 @@
+"""The pixels of suites: which cases a protocol draws, and what they show."""
