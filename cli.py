@@ -505,6 +505,80 @@ def compare(
 
 
 @app.command()
+def browse(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A build, a run or a report.")],
+    limit: Annotated[int, typer.Option(help="Show this many samples, evenly from all.")] = 1000,
+    where: Annotated[
+        str, typer.Option(metavar="CONDITION", help="Of which this is true: \"haze > 0.1 and mix == 'paste'\".")
+    ] = "",
+    rejects: Annotated[int, typer.Option(help="Of a build: show this many of what it refused, drawn again.")] = 100,
+    root: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=DIR", help="Of a report: where a data set lies by now.")
+    ] = None,
+    weights: Annotated[
+        Path | None, typer.Option(help="Pre-trained weights, for refused candidates that need them.")
+    ] = None,
+    port: Annotated[
+        int | None, typer.Option(help="Of the App, on 127.0.0.1; default: the first free from 5151.")
+    ] = None,
+    no_app: Annotated[bool, typer.Option("--no-app", help="Load the data set into FiftyOne, and leave.")] = False,
+    html: Annotated[
+        Path | None, typer.Option(metavar="OUT.html", help="Write a page of pictures instead; no FiftyOne.")
+    ] = None,
+    export_tags: Annotated[
+        bool, typer.Option("--export-tags", help="Write what was tagged as the exclude list and labels of DIR.")
+    ] = False,
+    forget: Annotated[bool, typer.Option("--forget", help="Delete the data sets of DIR, and their pictures.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Write over the page.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Look at a build, a run or a report in FiftyOne; what is tagged there goes back into files. Ctrl-C ends."""
+    from .pipelines import browse as browsing
+
+    ways = {"--no-app": no_app, "--html": html, "--export-tags": export_tags, "--forget": forget}
+    if len(chosen := [way for way, asked in ways.items() if asked]) > 1:
+        raise UsageError(f"{', '.join(chosen)}: expected one of them, got {len(chosen)}; run one after the other")
+    if export_tags:
+        exported = browsing.export_tags(folder)
+        print(json.dumps(asdict(exported), indent=1) if as_json else exported.describe())
+        return
+    if forget:
+        browsing.forget(folder)
+        return
+    options = browsing.Asked(
+        limit=limit, where=where, rejects=rejects, roots=_folders("--root", root or []), weights=weights
+    )
+
+    def tell(opened: browsing.Opened) -> None:
+        print(json.dumps(asdict(opened), indent=1) if as_json else opened.describe(), flush=True)
+
+    try:
+        _browse(folder, options, tell, html=html, overwrite=overwrite, port=port, no_app=no_app)
+    except KeyboardInterrupt:
+        print("layerkit: interrupted; run the same command again", file=sys.stderr)
+        raise typer.Exit(1) from None
+
+
+def _browse(folder: Path, asked: Any, tell: Callable[[Any], None], **ways: Any) -> None:
+    """Write a page, load a data set, or serve the App until Ctrl-C."""
+    from .pipelines import browse as browsing
+    from .pipelines.options import Progress
+
+    with _progress() as report:
+
+        def go_on(stage: str, done: int, total: int) -> None:
+            report(Progress(stage=stage, done=done, total=total, kept=done))
+
+        if ways["html"]:
+            browsing.write_page(folder, asked, ways["html"], go_on, overwrite=ways["overwrite"])
+            print(f"page      {ways['html']}")
+        elif ways["no_app"]:
+            tell(browsing.load(folder, asked, go_on))
+        elif untold := browsing.browse(folder, asked, go_on, tell, port=ways["port"]):
+            print(f"tags      of {untold} samples are not in files yet: layerkit browse --export-tags {folder}")
+
+
+@app.command()
 def fetch(
     name: Annotated[str, typer.Argument(help="openimages, mulan, rorem, rord, desobav2, places2 or misato.")],
     to: Annotated[Path | None, typer.Option(help="The folder to download into; run again to go on.")] = None,

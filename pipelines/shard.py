@@ -116,20 +116,34 @@ class ShardJob:
 
     def outcomes(self, shard: Shard) -> Iterator[Kept | Refused]:
         """For each slot the refused candidates, then the one that was kept, if any."""
-        mix = next(mix for mix in self.recipe.mix if mix.name == shard.mix)
-        stock = _stock(self.folder.root, mix, shard.split, self.cache, self.weights, _stamp(self.folder.root, mix))
+        mix, stock = self._drawn_from(shard)
         for slot in range(shard.first, shard.first + shard.count):
             if lacking := [use for use, pool in stock.pools.items() if not len(pool)]:
                 drop = Drop("empty_split", 0, 1, f"no {lacking[0]} of {mix.name} is in {shard.split}")
                 yield self._judge(drop, mix, shard, slot, 0)
                 continue
             for attempt in range(self.recipe.attempts):
-                rng = generator(self.fingerprint, slot, attempt)
-                candidate = ROUTES[mix.route](self.recipe, mix, stock, rng)
-                outcome = self._judge(candidate, mix, shard, slot, attempt)
+                outcome = self._judge(self._draw(mix, stock, slot, attempt), mix, shard, slot, attempt)
                 yield outcome
                 if isinstance(outcome, Kept):
                     break
+
+    def redraw(self, shard: Shard, slot: int, attempt: int) -> Candidate | Drop:
+        """A candidate once more, as it was drawn for this slot at this attempt, whatever became of it.
+
+        Raises:
+            RunError: a source's file changed or vanished, or the cache was emptied.
+            MissingWeights: the mix asks for a model that is not here.
+        """
+        return self._draw(*self._drawn_from(shard), slot, attempt)
+
+    def _drawn_from(self, shard: Shard) -> tuple[Mix, Stock]:
+        mix = next(mix for mix in self.recipe.mix if mix.name == shard.mix)
+        root = self.folder.root
+        return mix, _stock(root, mix, shard.split, self.cache, self.weights, _stamp(root, mix))
+
+    def _draw(self, mix: Mix, stock: Stock, slot: int, attempt: int) -> Candidate | Drop:
+        return ROUTES[mix.route](self.recipe, mix, stock, generator(self.fingerprint, slot, attempt))
 
     def _judge(self, candidate: Candidate | Drop, mix: Mix, shard: Shard, slot: int, attempt: int) -> Kept | Refused:
         if isinstance(candidate, Drop):

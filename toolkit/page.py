@@ -1,6 +1,6 @@
 """A page that needs nothing but itself: style, table sorting and the pieces of HTML, every text escaped.
 
-The page may run the one script that is written here and load pictures that lie inside it; its own content security
+The page may run the one script that it is given and load pictures that lie inside it; its own content security
 policy refuses everything else. Without the script the tables are plain tables.
 """
 
@@ -85,9 +85,9 @@ for (const table of document.querySelectorAll('table.sortable')) {
 """
 
 
-def page(title: str, body: Iterable[str]) -> str:
-    """A whole page around pieces of HTML."""
-    digest = base64.b64encode(hashlib.sha256(SCRIPT.encode()).digest()).decode()
+def page(title: str, body: Iterable[str], script: str = SCRIPT) -> str:
+    """A whole page around pieces of HTML, with the one script that it may run."""
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     policy = f"default-src 'none'; style-src 'unsafe-inline'; img-src data:; script-src 'sha256-{digest}'"
     return (
         f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
@@ -95,7 +95,7 @@ def page(title: str, body: Iterable[str]) -> str:
         f'<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>{escape(title)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n"
         + "\n".join(body)
-        + f"\n<script>{SCRIPT}</script>\n</body>\n</html>\n"
+        + f"\n<script>{script}</script>\n</body>\n</html>\n"
     )
 
 

@@ -1,5 +1,6 @@
 """Pictures for people: checkerboards, strips, contact sheets."""
 
+import textwrap
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -49,6 +50,14 @@ def sheet(titles: Sequence[str], rows: Iterable[tuple[str, Sequence[U8]]], side:
     for caption, panels in rows:
         lines += [_caption(caption, width), _row([_shown(panel) for panel in panels], side)]
     return np.concatenate(lines)
+
+
+def card(text: str, size: tuple[int, int] = (256, 256)) -> U8:
+    """A text on grey, (H, W, 3), broken into lines that fit; what does not fit below is left out."""
+    picture = np.full((*size, 3), 225, np.uint8)
+    for k, line in enumerate(textwrap.wrap(text, size[1] // 8)[: size[0] // 18 - 1]):
+        _write(picture, line, (10, 26 + 18 * k), 0.42)
+    return picture
 
 
 def _shown(panel: U8) -> U8:

@@ -79,8 +79,8 @@ class ShardData:
                     raise
                 _log.warning("left out a shard: %s", error)
         if not found:
-            places = ", ".join(map(str, folders))
-            raise UsageError(f"no {split} sample of {places} is left; see --exclude, their {EXCLUDE}, and the log")
+            named = ", ".join(map(str, folders))
+            raise UsageError(f"no {split} sample of {named} is left; see --exclude, their {EXCLUDE}, and the log")
         shards, keys, places = zip(*found, strict=True)
         self._keys = list(keys)
         self._shard, self._places = np.array(shards), np.stack(places)
