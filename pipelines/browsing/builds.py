@@ -32,6 +32,9 @@ _PROVENANCE = ("licence", "sources", "foreground_from", "background_from", "auth
 _SAMPLE = ("key", "split", "mix", "route", "caption", "objects", "recomposition_error", "composite_error", "alike")
 DIGITS = 12
 """Of a hash that names an edition."""
+_DAMAGED = "damaged"
+"""The edition of tars that are not what their commits say."""
+
 _ROWS = 50_000  # of the manifest at a time
 
 SHAPE = 1
@@ -62,6 +65,7 @@ def exhibit(build: Path, name: str, *, limit: int, where: str) -> Exhibit:
         name=name,
         kind="build",
         folder=folder.root,
+        origin=recipe.fingerprint,
         identity=_identity(folder, recipe, limit, where),
         total=len(chosen),
         samples=partial(_samples, folder, recipe, name, chosen),
@@ -179,7 +183,7 @@ def _shown(media: Media, editions: Mapping[str, str], task: Task) -> Shown:
     """A sample with its pictures; one that cannot be read shows why."""
     row, path, spans, fault = task
     key, values = row["key"], values_of(row)
-    folder = media.folder(editions[row["shard"]])
+    folder = media.folder(editions.get(row["shard"], _DAMAGED))
     try:
         if not spans:
             raise ShardError(f"{path}: {fault or 'lacks the sample'}")

@@ -7,7 +7,6 @@ import logging
 import os
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -67,10 +66,10 @@ def load(exhibit: Exhibit, tell: Tell) -> Any:
     tags: dict[str, set[str]] = {}
     if fiftyone.dataset_exists(exhibit.name):
         there = fiftyone.load_dataset(exhibit.name)
-        tags = tags_of(there)
         if there.info.get("identity") == exhibit.identity and _has_media(there):
-            _heed(there, exhibit, tags)
+            _heed(there, exhibit)
             return there
+        tags = tags_of(there) if there.info.get("origin") == exhibit.origin else {}
     dataset = _filled(fiftyone, exhibit, tags, tell)
     if fiftyone.dataset_exists(exhibit.name):
         fiftyone.delete_dataset(exhibit.name)
@@ -101,22 +100,32 @@ def delete(name: str) -> None:
 
 
 def tags_of(dataset: Any) -> dict[str, set[str]]:
-    """Key to the tags of a sample, whichever of its pictures they stand on."""
-    every = dataset.select_group_slices(_allow_mixed=True) if dataset.media_type == "group" else dataset
+    """Key to the tags of a sample, whichever of its pictures they stand on; also of samples shown before, not now."""
     tags: dict[str, set[str]] = defaultdict(set)
-    for key, said in zip(*every.values(["key", "tags"]), strict=True):
+    for key, said in zip(*_every(dataset).values(["key", "tags"]), strict=True):
         tags[key].update(said)
-    return dict(tags)
+    return {key: set(said) for key, said in dataset.info.get("unshown", [])} | tags
 
 
-def _heed(dataset: Any, exhibit: Exhibit, tags: Mapping[str, set[str]]) -> None:
+def _every(dataset: Any) -> Any:
+    """All pictures of all samples."""
+    return dataset.select_group_slices(_allow_mixed=True) if dataset.media_type == "group" else dataset
+
+
+def _heed(dataset: Any, exhibit: Exhibit) -> None:
     """Add the tags that files say, if these changed since they were last looked at; none is taken away."""
-    if dataset.info.get("said") != exhibit.said:
+    if dataset.info.get("said") != _pairs(exhibit.said):
+        tags = tags_of(dataset)
         for key, said in exhibit.said.items():
             if new := {*said} - tags.get(key, {*said}):
                 dataset.match({"key": key}).tag_samples(sorted(new))
-        dataset.info["said"] = exhibit.said
+        dataset.info["said"] = _pairs(exhibit.said)
         dataset.save()
+
+
+def _pairs(tags: Mapping[str, Iterable[str]]) -> list[list[Any]]:
+    """Tags as the database can hold them, whose keys may have no dots."""
+    return [[key, sorted(said)] for key, said in sorted(tags.items())]
 
 
 def _has_media(dataset: Any) -> bool:
@@ -138,8 +147,13 @@ def _filled(fiftyone: Any, exhibit: Exhibit, tags: Mapping[str, set[str]], tell:
         dataset.add_samples(rows, dynamic=True, progress=False)
     _mark_alike(dataset, hashes, exhibit.alike)
     _arrange(fiftyone, dataset, exhibit)
-    known = {"identity": exhibit.identity, "kind": exhibit.kind, "folder": str(exhibit.folder)}
-    dataset.info = {**known, "said": exhibit.said}
+    shown = set(dataset.values("key"))
+    dataset.info = {
+        **{name: getattr(exhibit, name) for name in ("kind", "origin", "identity")},
+        "folder": str(exhibit.folder),
+        "said": _pairs(exhibit.said),
+        "unshown": _pairs({key: said for key, said in tags.items() if said and key not in shown}),
+    }
     dataset.save()
     return dataset
 
@@ -209,8 +223,7 @@ def _mark_alike(dataset: Any, hashes: Mapping[str, int], distance: int) -> None:
     numbers = {label: k for k, label in enumerate(found[counts > 1].tolist())}
     alike = {key: numbers[label] for key, label in zip(hashes, labels.tolist(), strict=True) if label in numbers}
     if alike:
-        every = dataset.select_group_slices(_allow_mixed=True) if dataset.media_type == "group" else dataset
-        view = every.match(ViewField("key").is_in(list(alike)))
+        view = _every(dataset).match(ViewField("key").is_in(list(alike)))
         view.set_values("alike", [alike[key] for key in view.values("key")])
 
 
@@ -246,10 +259,9 @@ def _group(title: str, names: list[str], *, opened: bool) -> Any:
 
 
 def _save_view(dataset: Any, view: View) -> None:
-    """Save a view; where no sample has the field that it asks for, there is nothing to see."""
+    """Save a view, if there is anything to see."""
     from fiftyone import ViewField
 
-    with suppress(ValueError):
-        made = view.make(dataset, ViewField)
-        if len(made):
-            dataset.save_view(view.name, made, description=view.about)
+    made = view.make(dataset, ViewField)
+    if len(made):
+        dataset.save_view(view.name, made, description=view.about)

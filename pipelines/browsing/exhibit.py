@@ -86,13 +86,14 @@ class Exhibit:
         name: of the data set that it becomes.
         kind: ``build``, ``rejects``, ``report`` or ``run``.
         folder: that it shows.
+        origin: of what the keys are keys of: tags are kept as long as it stays.
         identity: of everything that decides what is shown: equal ones need not be loaded twice.
         total: number of samples, for a progress bar.
         samples: yields the samples, one at a time.
         panels: names of all panels that samples may have; the first is the one to look at.
         groups: titles of groups of fields, to their fields, in the order to show them.
         said: key to tags that people gave it, as files of the folder say.
-        views: to save. One that asks for a field that no sample has is left out.
+        views: to save. One that shows nothing is left out.
         alike: perceptual hashes that far apart, in bits, count as near-duplicates; -1 looks for none.
     """
 
@@ -100,6 +101,7 @@ class Exhibit:
     kind: Literal["build", "rejects", "report", "run"]
     folder: Path
     identity: str
+    origin: str = ""
     total: int
     samples: Callable[[], Iterator[Shown]]
     panels: Sequence[str]

@@ -19,22 +19,6 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def fiftyone(tmp_path_factory):
-    """FiftyOne with a database of its own, which ends with this process."""
-    home = tmp_path_factory.mktemp("fiftyone")
-    folders = ("DATABASE_DIR", "DEFAULT_DATASET_DIR", "DATASET_ZOO_DIR", "MODEL_ZOO_DIR", "PLUGINS_DIR")
-    with pytest.MonkeyPatch.context() as patch:
-        for name in folders:
-            patch.setenv(f"FIFTYONE_{name}", str(home / name.lower()))
-        patch.setenv("FIFTYONE_CONFIG_PATH", str(home / "config.json"))
-        patch.setenv("FIFTYONE_DO_NOT_TRACK", "true")
-        import fiftyone
-
-        fiftyone.config.database_dir = str(home / "database_dir")  # had another test imported it before
-        yield fiftyone
-
-
-@pytest.fixture(scope="module")
 def dataset(fiftyone, tiny_build):
     return label_dataset(tiny_build, "mask-quality", limit=100)
 
