@@ -210,14 +210,16 @@ def label_samples(
     role: Annotated[str, typer.Option(help="mask-quality or inpaint-quality.")] = "mask-quality",
     out: Annotated[Path | None, typer.Option(help="The labels file; one that exists is added to.")] = None,
     limit: Annotated[int, typer.Option(min=1, help="Show this many samples, the least certain first.")] = 500,
-    port: Annotated[int, typer.Option(help="Of the App, on 127.0.0.1.")] = 5151,
+    port: Annotated[
+        int | None, typer.Option(help="Of the App, on 127.0.0.1; default: the first free from 5151.")
+    ] = None,
 ) -> None:
     """Tag samples good or bad in FiftyOne; Ctrl-C ends and writes the labels."""
     if out is None:
         raise UsageError("--out: expected the file for the labels, got nothing; add --out labels.jsonl")
     from .pipelines.labelling import label
 
-    done = label(folder, role, out, limit=limit, port=port)
+    done = label(folder, role, out, limit=limit, port=port, ready=lambda url: print(f"open      {url}", flush=True))
     print(f"labels    {done.good} good, {done.bad} bad of {done.shown} shown: {out}")
     if done.contradictory:
         print(f"left out  tagged both good and bad: {', '.join(done.contradictory)}")

@@ -84,7 +84,7 @@ class Exhibit:
 
     Attributes:
         name: of the data set that it becomes.
-        kind: ``build``, ``rejects``, ``report`` or ``run``.
+        kind: ``build``, ``rejects``, ``report`` or ``run``; or ``labels``, a build that is judged.
         folder: that it shows.
         origin: of what the keys are keys of: tags are kept as long as it stays.
         identity: of everything that decides what is shown: equal ones need not be loaded twice.
@@ -98,7 +98,7 @@ class Exhibit:
     """
 
     name: str
-    kind: Literal["build", "rejects", "report", "run"]
+    kind: Literal["build", "rejects", "report", "run", "labels"]
     folder: Path
     identity: str
     origin: str = ""

@@ -1,6 +1,7 @@
 """Labelling in a real FiftyOne database: what is shown, in which order, what tags become, and a judge trained on it."""
 
 import json
+from contextlib import contextmanager
 from pathlib import Path
 
 import cv2
@@ -9,6 +10,7 @@ import pytest
 
 from layerkit.manifests.errors import UsageError
 from layerkit.manifests.record import NOT_MEASURED
+from layerkit.pipelines.browsing import server
 from layerkit.pipelines.labelling import label, label_dataset, labels_of
 from layerkit.pipelines.labels import Label, evidence, read_labels, samples_of, tars_of, write_labels
 from layerkit.pipelines.train_judge import train_judge
@@ -49,7 +51,7 @@ def test_the_least_certain_come_first(dataset):
 
 
 def test_media_lie_in_the_cache(dataset, cache_dir):
-    assert all(Path(path).is_relative_to(cache_dir / "media") for path in dataset.values("filepath"))
+    assert all(Path(path).is_relative_to(cache_dir / "browse") for path in dataset.values("filepath"))
 
 
 def test_tags_become_labels_and_contradictory_ones_none(dataset):
@@ -80,26 +82,21 @@ def test_what_cannot_be_shown_is_refused(tiny_build, tmp_path):
         label_dataset(tmp_path, "mask-quality")
 
 
-class Session:
-    """Stands in for the App: a person who tags and presses Ctrl-C."""
+def someone(datasets: list, tags: dict[str, list[str]], seen: dict):
+    """What stands in for a person before the App, who tags and presses Ctrl-C."""
 
-    def __init__(self, dataset, tags):
-        self.dataset, self.tags, self.seen = dataset, tags, {}
+    def wait() -> None:
+        (dataset,) = datasets
+        seen.update(zip(dataset.values("key"), dataset.values("tags"), strict=True))
+        tag(dataset, tags)
 
-    def wait(self, seconds: float) -> None:
-        assert seconds < 0, "closing a browser tab must not end the work"
-        self.seen.update(zip(self.dataset.values("key"), self.dataset.values("tags"), strict=True))
-        tag(self.dataset, self.tags)
-        raise KeyboardInterrupt
-
-    def close(self) -> None:
-        self.seen["closed"] = []
+    return wait
 
 
 def test_a_session_goes_on_with_its_file_and_a_judge_is_trained_on_it(
     fiftyone, tiny_build, judge_weights, tmp_path, monkeypatch
 ):
-    keys, out, sessions = list(tars_of(tiny_build)), tmp_path / "labels.jsonl", []
+    keys, out = list(tars_of(tiny_build)), tmp_path / "labels.jsonl"
     tags = {key: ["bad" if k % 2 else "good"] for k, key in enumerate(keys[1:], 1)} | {keys[-1]: ["good", "bad"]}
     elsewhere, before = (
         Label(key="elsewhere", role="mask-quality", label="good"),
@@ -107,18 +104,21 @@ def test_a_session_goes_on_with_its_file_and_a_judge_is_trained_on_it(
     )
     write_labels(out, [elsewhere, before, Label(key=keys[1], role="inpaint-quality", label="good")])
 
-    def launch(dataset, *, address, port):
-        assert (address, port) == ("127.0.0.1", 5999)
-        sessions.append(Session(dataset, tags | {keys[0]: ["bad"]}))
-        return sessions[-1]
+    @contextmanager
+    def app(port: int):
+        assert port == 5999
+        yield lambda name: datasets.append(fiftyone.load_dataset(name)) or f"http://127.0.0.1:{port}/{name}"
+        seen["closed"] = []
 
-    kept = fiftyone.list_datasets()
-    monkeypatch.setattr(fiftyone, "launch_app", launch)
-    outcome = label(tiny_build, "mask-quality", out, limit=100, port=5999)
+    kept, datasets, seen, urls = fiftyone.list_datasets(), [], {}, []
+    monkeypatch.setattr(server, "app", app)
+    monkeypatch.setattr(server, "wait", someone(datasets, tags | {keys[0]: ["bad"]}, seen))
+    outcome = label(tiny_build, "mask-quality", out, limit=100, port=5999, ready=urls.append)
     assert (outcome.shown, outcome.good, outcome.bad) == (12, 5, 6)
     assert outcome.contradictory == (keys[-1],)
-    assert sessions[0].seen[keys[0]] == ["bad"], "what the file says is tagged from the start"
-    assert "closed" in sessions[0].seen
+    assert seen[keys[0]] == ["bad"], "what the file says is tagged from the start"
+    assert "closed" in seen
+    assert urls == [f"http://127.0.0.1:5999/{datasets[0].name}"]
     assert fiftyone.list_datasets() == kept, "the view is gone once its labels are written"
     written = read_labels(out)
     assert len(written) == 13
