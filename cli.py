@@ -164,22 +164,25 @@ def verify(
     as_json: Json = False,
 ) -> None:
     """Check a build: hashes, members, keys, records, and the invariants of every triplet; exit 1 names every fault."""
+    from .manifests.exclusions import EXCLUDE, excluded_from
     from .pipelines.object_store import folder_at
-    from .pipelines.options import Progress
     from .pipelines.verify import verify as check
 
-    with _progress() as report:
-        place = _place(folder)
+    place = _place(folder)
+    with _counted() as count:
         faults = check(
             folder_at(place["out"], place["store"]) if place["store"] else place["out"],
             sample=sample,
             workers=_workers(workers),
-            report=lambda done, total: report(Progress(stage="verify", done=done, total=total, kept=done)),
+            report=lambda done, total: count("verify", done, total),
         )
+    excluded = len(excluded_from(place["out"]))
     if as_json:
-        print(json.dumps({"folder": str(folder), "faults": [asdict(fault) for fault in faults]}, indent=1))
+        told = {"folder": str(folder), "faults": [asdict(fault) for fault in faults], "excluded": excluded}
+        print(json.dumps(told, indent=1))
     else:
         print("\n".join(str(fault) for fault in faults) or f"{folder}: sound")
+        print(f"excluded  {excluded} samples, by {EXCLUDE}\n" * bool(excluded), end="")
     if faults:
         raise typer.Exit(1)
 
@@ -456,7 +459,6 @@ def bench(
     from .benchmarks.bench import bench as run
     from .benchmarks.options import options_of
     from .manifests.exclusions import read_keys
-    from .pipelines.options import Progress
 
     options = options_of(
         out=out,
@@ -471,14 +473,8 @@ def bench(
         resize=resize,
         exclude=read_keys(exclude) if exclude else frozenset(),
     )
-    with _progress() as report:
-        result = run(
-            model,
-            suite,
-            options,
-            lambda what, done, total: report(Progress(stage=what, done=done, total=total, kept=done)),
-            strict=strict,
-        )
+    with _counted() as count:
+        result = run(model, suite, options, count, strict=strict)
     if result is None:  # another process of accelerate's writes the report
         return
     if as_json:
@@ -508,7 +504,7 @@ def compare(
 
 @app.command()
 def browse(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A build, a run or a report.")],
+    place: Annotated[str, typer.Argument(metavar="DIR", help="A build, a run or a report.")],
     limit: Annotated[int, typer.Option(help="Show this many samples, evenly from all.")] = 1000,
     where: Annotated[
         str, typer.Option(metavar="CONDITION", help="Of which this is true: \"haze > 0.1 and mix == 'paste'\".")
@@ -536,10 +532,14 @@ def browse(
 ) -> None:
     """Look at a build, a run or a report in FiftyOne; what is tagged there goes back into files. Ctrl-C ends."""
     from .pipelines import browse as browsing
+    from .pipelines.browsing.gallery import write_gallery
 
     ways = {"--no-app": no_app, "--html": html, "--export-tags": export_tags, "--forget": forget}
     if len(chosen := [way for way, asked in ways.items() if asked]) > 1:
         raise UsageError(f"{', '.join(chosen)}: expected one of them, got {len(chosen)}; run one after the other")
+    if "://" in place:
+        raise UsageError(f"browse: expected a folder of this machine, got {place}; copy it here first")
+    folder = Path(place)
     if export_tags:
         exported = browsing.export_tags(folder)
         print(json.dumps(asdict(exported), indent=1) if as_json else exported.describe())
@@ -551,33 +551,23 @@ def browse(
         limit=limit, where=where, rejects=rejects, roots=_folders("--root", root or []), weights=weights
     )
 
+    exhibits = browsing.exhibits_of(folder, options)
+
     def tell(opened: browsing.Opened) -> None:
         print(json.dumps(asdict(opened), indent=1) if as_json else opened.describe(), flush=True)
 
     try:
-        _browse(folder, options, tell, html=html, overwrite=overwrite, port=port, no_app=no_app)
+        with _counted() as count:
+            if html:
+                write_gallery(exhibits[0], html, count, overwrite=overwrite)
+                print(f"page      {html}")
+            elif no_app:
+                tell(browsing.load(exhibits, count))
+            elif untold := browsing.browse(exhibits, count, tell, port=port):
+                print(f"tags      of {untold} samples are not in files yet: layerkit browse --export-tags {folder}")
     except KeyboardInterrupt:
         print("layerkit: interrupted; run the same command again", file=sys.stderr)
         raise typer.Exit(1) from None
-
-
-def _browse(folder: Path, asked: Any, tell: Callable[[Any], None], **ways: Any) -> None:
-    """Write a page, load a data set, or serve the App until Ctrl-C."""
-    from .pipelines import browse as browsing
-    from .pipelines.options import Progress
-
-    with _progress() as report:
-
-        def go_on(stage: str, done: int, total: int) -> None:
-            report(Progress(stage=stage, done=done, total=total, kept=done))
-
-        if ways["html"]:
-            browsing.write_page(folder, asked, ways["html"], go_on, overwrite=ways["overwrite"])
-            print(f"page      {ways['html']}")
-        elif ways["no_app"]:
-            tell(browsing.load(folder, asked, go_on))
-        elif untold := browsing.browse(folder, asked, go_on, tell, port=ways["port"]):
-            print(f"tags      of {untold} samples are not in files yet: layerkit browse --export-tags {folder}")
 
 
 @app.command()
@@ -676,6 +666,15 @@ def _workers(given: int | None) -> int:
     if given is not None and given < 1:
         raise UsageError(f"--workers: expected 1 or more, got {given}")
     return given or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else given or os.cpu_count() or 1
+
+
+@contextmanager
+def _counted() -> Iterator[Callable[[str, int, int], None]]:
+    """The progress bar, told by what is at work, how much of it is done, and of how much."""
+    from .pipelines.options import Progress
+
+    with _progress() as report:
+        yield lambda stage, done, total: report(Progress(stage=stage, done=done, total=total, kept=done))
 
 
 @contextmanager

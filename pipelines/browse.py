@@ -12,7 +12,6 @@ from ..manifests.report_files import REPORT
 from ..toolkit.models.runs import CONFIG, is_run
 from .browsing import builds, database, rejects, reports, server
 from .browsing.exhibit import Exhibit, Tell
-from .browsing.gallery import write_gallery
 from .browsing.media import Media
 from .browsing.tags import Exported, export, unsaid
 
@@ -126,6 +125,15 @@ def exhibit_of(folder: Path, asked: Asked) -> Exhibit:
     return runs.exhibit(folder, name)
 
 
+def exhibits_of(folder: Path, asked: Asked) -> list[Exhibit]:
+    """What there is to show of a folder, and what a build refused, if anything.
+
+    Raises:
+        UsageError: see :func:`exhibit_of`.
+    """
+    return list(filter(None, [exhibit_of(folder, asked), rejects_of(folder, asked)]))
+
+
 def rejects_of(folder: Path, asked: Asked) -> Exhibit | None:
     """What a build refused; None of a run or a report, or where it is nothing."""
     if kind_of(folder) != "build":
@@ -156,29 +164,32 @@ def name_of(folder: Path) -> str:
     return f"{slug(path.name, 40) or 'layerkit'}-{hashlib.sha256(str(path).encode()).hexdigest()[:6]}"
 
 
-def load(folder: Path, asked: Asked, tell: Tell) -> Opened:
-    """Put a folder into FiftyOne's database, without an App.
+def load(exhibits: Sequence[Exhibit], tell: Tell) -> Opened:
+    """Put exhibits into FiftyOne's database, without an App.
+
+    Args:
+        exhibits: see :func:`exhibits_of`.
+        tell: called as samples are done.
 
     Raises:
-        UsageError: see :func:`dataset`.
+        UsageError: there is no database.
     """
-    shown, refused = dataset(folder, asked, tell), rejected(folder, asked, tell)
+    shown, *refused = (database.load(one, tell) for one in exhibits)
     return Opened(
-        kind=kind_of(folder),
+        kind=exhibits[0].kind,
         dataset=shown.name,
         samples=len(shown),
         views=shown.list_saved_views(),
-        rejects="" if refused is None else refused.name,
-        refused=0 if refused is None else len(refused),
+        rejects=refused[0].name if refused else "",
+        refused=len(refused[0]) if refused else 0,
     )
 
 
-def browse(folder: Path, asked: Asked, tell: Tell, ready: Callable[[Opened], None], *, port: int | None = None) -> int:
-    """Show a folder in FiftyOne's App until Ctrl-C or SIGTERM.
+def browse(exhibits: Sequence[Exhibit], tell: Tell, ready: Callable[[Opened], None], *, port: int | None = None) -> int:
+    """Show exhibits in FiftyOne's App until Ctrl-C or SIGTERM.
 
     Args:
-        folder: of a build, a run or a report.
-        asked: what of it.
+        exhibits: see :func:`exhibits_of`.
         tell: called as samples are done.
         ready: called once the App can be opened.
         port: of the App on 127.0.0.1; None takes the first free one from 5151 on.
@@ -187,26 +198,16 @@ def browse(folder: Path, asked: Asked, tell: Tell, ready: Callable[[Opened], Non
         How many samples have tags that :func:`export_tags` has not written yet.
 
     Raises:
-        UsageError: see :func:`dataset`; or the port is taken.
+        UsageError: there is no database, or the port is taken.
         RunError: the App's server does not start.
     """
-    kind_of(folder)
     with server.app(server.free_port(port)) as address:
-        opened = load(folder, asked, tell)
+        opened = load(exhibits, tell)
         url = address(opened.dataset)
         ready(replace(opened, url=url))
         server.show(url)
         server.wait()
-        return unsaid(folder, database.tags_of(database.find(opened.dataset)))
-
-
-def write_page(folder: Path, asked: Asked, out: Path, tell: Tell, *, overwrite: bool = False) -> None:
-    """Write a page of pictures that needs no FiftyOne, see :func:`~.browsing.gallery.write_gallery`.
-
-    Raises:
-        UsageError: see :func:`exhibit_of`; or the page is there, or cannot be written.
-    """
-    write_gallery(exhibit_of(folder, asked), out, tell, overwrite=overwrite)
+        return unsaid(exhibits[0].folder, database.tags_of(database.find(opened.dataset)))
 
 
 def export_tags(folder: Path) -> Exported:

@@ -8,6 +8,9 @@ from typing import Any, Literal
 Value = str | int | float | Sequence[str] | None
 """What is known of a sample; None where it was not measured."""
 
+TOGETHER = "side_by_side"
+"""Name of a panel that shows other panels beside one another."""
+
 Tell = Callable[[str, int, int], None]
 """Called with what is at work, how many samples of it are done, and of how many."""
 

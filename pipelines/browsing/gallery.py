@@ -9,11 +9,11 @@ from ...manifests.errors import BadImage, UsageError
 from ...toolkit.files import write_atomically
 from ...toolkit.images import encode_jpeg, read
 from ...toolkit.page import folded, page, picture, text_table
-from .exhibit import Exhibit, Shown, Tell, Value
+from .exhibit import TOGETHER, Exhibit, Shown, Tell, Value
 from .media import thumbnail
 
 SIDE = 184
-"""Longer side of a picture, px."""
+"""Side of a square with as many pixels as a picture has, px."""
 
 _QUALITY = 80
 
@@ -124,9 +124,10 @@ def _text(value: Value) -> str:
 
 
 def _figures(shown: Shown) -> Iterator[str]:
-    """Every panel, and what is laid over the first one, beside it."""
-    files = {name: panel.thumbnail for name, panel in shown.panels.items()}
+    """Every panel that shows something of its own, and what is laid over the first one, beside it."""
     first = next(iter(shown.panels.values()))
+    others = {name: panel for name, panel in shown.panels.items() if panel is first or panel.picture != first.picture}
+    files = {name: panel.thumbnail for name, panel in others.items() if name != TOGETHER}
     for name, path in {**files, **{name: overlay.path for name, overlay in first.overlays.items()}}.items():
         try:
             small = thumbnail(read(path), SIDE)

@@ -1,6 +1,7 @@
 """The pictures of an exhibit, taken out of tars and reports into the cache once, with small ones for a grid."""
 
 import hashlib
+import math
 import os
 import shutil
 from collections.abc import Collection
@@ -19,7 +20,7 @@ from .exhibit import Overlay, Panel
 U8 = NDArray[np.uint8]
 
 LARGE = 512
-"""Longer side above which a grid gets a picture of its own, px."""
+"""Side of a square with as many pixels as a picture in a grid has at most, px."""
 
 _QUALITY = 88
 
@@ -85,7 +86,7 @@ class Folder:
         ending, encoded = data or ("png", encode_png(picture))
         path = self.keep(key, f"{name}.{ending}", encoded)
         height, width = picture.shape[:2]
-        is_plain = picture.shape[-1] == 3 and max(height, width) <= LARGE
+        is_plain = picture.shape[-1] == 3 and height * width <= LARGE**2
         small = path if is_plain else self.keep(key, f"{name}.small.jpg", encode_jpeg(thumbnail(picture), _QUALITY))
         return Panel(picture=path, thumbnail=small, size=(width, height), overlays=overlays or {})
 
@@ -100,9 +101,10 @@ class Folder:
         return Overlay(kind="heat" if heat else "mask", path=path, brightest=brightest)
 
 
-def thumbnail(picture: U8, side: int = LARGE) -> U8:
-    """A picture (H, W, 3), at most ``side`` px long; straight RGBA lies on a checkerboard."""
-    scale = min(1.0, side / max(picture.shape[:2]))
-    height, width = (max(1, round(length * scale)) for length in picture.shape[:2])
+def thumbnail(picture: U8, side: float = LARGE) -> U8:
+    """A picture (H, W, 3) of ``side`` x ``side`` pixels at most, in its own shape; straight RGBA on a checkerboard."""
+    height, width = picture.shape[:2]
+    scale = min(1.0, side / math.sqrt(height * width))
+    height, width = (max(1, round(length * scale)) for length in (height, width))
     opaque = on_checkerboard(picture) if picture.shape[-1] == 4 else picture
     return np.ascontiguousarray(resize(opaque, (height, width)), np.uint8) if scale < 1 else opaque

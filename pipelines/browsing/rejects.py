@@ -25,7 +25,7 @@ from .exhibit import Exhibit, Panel, Shown, View
 from .media import Folder, Media, thumbnail
 from .triplets import PANELS, measured, panels_of
 
-_SAMPLE = ("key", "stage", "mix", "use", "id", "reason", "value", "limit", "missed_by", "detail")
+_SAMPLE = ("key", "stage", "mix", "use", "name", "reason", "value", "limit", "missed_by", "detail")
 _SIDE = 1024  # px of a source's picture: what is kept of a large one
 _LEAST = 1e-9
 
@@ -112,9 +112,9 @@ def _key(row: Row) -> str:
 
 def _values(key: str, row: Row) -> dict[str, str | float | None]:
     missed_by = abs(row["value"] - row["limit"]) / max(abs(row["limit"]), _LEAST)
-    told = {name: row[name] or None for name in ("stage", "mix", "use", "id", "reason", "detail")}
+    told = {name: row[name] or None for name in ("stage", "mix", "use", "reason", "detail")}
     numbers = {"value": row["value"], "limit": row["limit"], "missed_by": missed_by}
-    return {"key": key, **told, **numbers, **measured(row["scores"])}
+    return {"key": key, "name": row["id"], **told, **numbers, **measured(row["scores"])}
 
 
 def _candidate(job: ShardJob, folder: Folder, key: str, row: Row) -> dict[str, Panel]:

@@ -18,7 +18,7 @@ from ...toolkit import images
 from ...toolkit.pictures import sheet
 from ...toolkit.suites.cases import Case, Dropped, cases
 from .builds import DIGITS, SHAPE, evenly
-from .exhibit import Exhibit, Overlay, Panel, Shown, View
+from .exhibit import TOGETHER, Exhibit, Overlay, Panel, Shown, View
 from .media import Folder, Media
 from .scores import CASE, Row, Scores
 from .tags import said_in
@@ -27,7 +27,6 @@ from .where import matching
 U8 = NDArray[np.uint8]
 
 _TRUTH = ("image", "background", "foreground")
-_TOGETHER = "side_by_side"
 _HEAT = 64  # levels of difference that are as hot as can be
 _SIDE = 256  # px of a picture beside others
 
@@ -57,8 +56,11 @@ def exhibit(report: Path, name: str, *, limit: int, where: str, roots: Mapping[s
         identity=_identity(folder, limit, where),
         total=len(chosen),
         samples=partial(_samples, scores, folder, Media(name), chosen, {**scores.roots, **roots}),
-        panels=(*_TRUTH, *models.values(), *map(_foreground_of, models.values()), _TOGETHER),
-        groups={"case": ("key", *CASE, "fault"), **{one: _paths(one, scores) for one in models.values()}},
+        panels=(*_TRUTH, *models.values(), *map(_foreground_of, models.values()), TOGETHER),
+        groups={
+            "case": ("key", *(name for name in CASE if name != "id"), "fault"),
+            **{one: _paths(one, scores) for one in models.values()},
+        },
         said=said_in(folder),
         views=list(_views(scores)),
     )
@@ -101,7 +103,8 @@ def _samples(
         for case in cases(suite, roots, limit=limit, only=asked):
             panels = _panels(scores, folder, pictures, suite.protocol, case)
             fault = case.detail if isinstance(case, Dropped) else None
-            yield Shown(key=case.id, panels=panels, values={"key": case.id, **asked[case.id], "fault": fault})
+            values = {name: value for name, value in asked[case.id].items() if name != "id"}  # FiftyOne has its own
+            yield Shown(key=case.id, panels=panels, values={"key": case.id, **values, "fault": fault})
 
 
 def _panels(scores: Scores, report: Path, folder: Folder, protocol: str, case: Case | Dropped) -> dict[str, Panel]:
@@ -120,7 +123,7 @@ def _panels(scores: Scores, report: Path, folder: Folder, protocol: str, case: C
                 panels[panel] = folder.panel(key, panel, made, overlays=overlays)
                 together += [(model, made)] if layer == "background" else []
     titles, pictures = zip(*together, strict=True)
-    return {**panels, _TOGETHER: folder.panel(key, _TOGETHER, sheet(titles, [(case.id, pictures)], _SIDE))}
+    return {**panels, TOGETHER: folder.panel(key, TOGETHER, sheet(titles, [(case.id, pictures)], _SIDE))}
 
 
 def _mask(folder: Folder, key: str, case: Case) -> Overlay:

@@ -190,7 +190,7 @@ def test_forgetting_leaves_nothing(fiftyone, copied: Path, cache_dir: Path):
 
 def test_what_a_build_refused_is_a_data_set_beside_it(fiftyone, build_demo, tmp_path: Path):
     build_demo(tmp_path / "strict", settings=("filters.saliency_contrast=[0.6, 1]",))
-    opened = browse.load(tmp_path / "strict", Asked(), lambda *told: None)
+    opened = browse.load(browse.exhibits_of(tmp_path / "strict", Asked()), lambda *told: None)
     refused = fiftyone.load_dataset(opened.rejects)
     assert opened.rejects == f"{opened.dataset}-rejects"
     assert opened.refused == len(refused) > 5
@@ -198,7 +198,7 @@ def test_what_a_build_refused_is_a_data_set_beside_it(fiftyone, build_demo, tmp_
     view = refused.load_saved_view("reason saliency_contrast")
     assert set(view.values("reason")) == {"saliency_contrast"}
     assert view.values("missed_by") == sorted(view.values("missed_by"))
-    assert browse.load(tmp_path / "strict", Asked(rejects=0), lambda *told: None).rejects == ""
+    assert len(browse.exhibits_of(tmp_path / "strict", Asked(rejects=0))) == 1
 
 
 def test_a_report_has_scores_by_model(fiftyone, tiny_report: Path):
@@ -206,6 +206,7 @@ def test_a_report_has_scores_by_model(fiftyone, tiny_report: Path):
     assert {"image", "background", "telea", "closed_form_matting", "closed_form_matting_foreground"} <= set(
         dataset.group_slices
     )
+    assert "id" not in browse.exhibit_of(tiny_report, Asked()).groups["case"], "FiftyOne's own is another"
     worst = dataset.load_saved_view("worst telea psnr_mask").values("telea.psnr_mask")
     assert worst == sorted(worst)
     assert len(worst) == 4
