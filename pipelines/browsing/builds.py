@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
+from itertools import groupby
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,7 +20,7 @@ from .. import tables
 from ..filters import SCORES
 from ..ledger import BuildFolder
 from ..recipe import Recipe
-from ..rows import commits, rows_of
+from ..rows import commits, pool_uses, rows_of
 from ..run_file import read_run, recipe_of
 from .exhibit import Exhibit, Shown
 from .media import Media
@@ -35,7 +36,7 @@ DIGITS = 12
 _DAMAGED = "damaged"
 """The edition of tars that are not what their commits say."""
 
-_ROWS = 50_000  # of the manifest at a time
+_ROWS, _READ = 50_000, 500  # of the manifest, to look at and to take out at a time
 
 SHAPE = 1
 """Counts up when what is shown of equal data changes."""
@@ -59,16 +60,16 @@ def exhibit(build: Path, name: str, *, limit: int, where: str) -> Exhibit:
     """
     folder = BuildFolder(build.resolve())
     recipe = recipe_of(read_run(folder), folder)
-    chosen = _chosen(folder, recipe, where, limit)
-    sources = sorted({source for row in chosen for source in datasets_of(row)})
+    keys = _chosen(folder, recipe, where, limit)
+    sources = sorted({source for _, _, source in pool_uses(recipe)})
     return Exhibit(
         name=name,
         kind="build",
         folder=folder.root,
         origin=recipe.fingerprint,
         identity=_identity(folder, recipe, limit, where),
-        total=len(chosen),
-        samples=partial(_samples, folder, recipe, name, chosen),
+        total=len(keys),
+        samples=partial(_samples, folder, recipe, name, keys),
         panels=PANELS,
         groups={"sample": _SAMPLE, "filter scores": SCORES, "provenance": _PROVENANCE},
         said=said_in(folder.root),
@@ -84,14 +85,14 @@ def _identity(folder: BuildFolder, recipe: Recipe, limit: int, where: str) -> st
     return hashlib.sha256(told.encode()).hexdigest()
 
 
-def _manifest(folder: BuildFolder, recipe: Recipe) -> Iterator[Any]:
-    """The rows of the kept samples as tables: of the manifest, or of the shards that are done so far."""
+def _manifest(folder: BuildFolder, recipe: Recipe, columns: Sequence[str] | None = None) -> Iterator[Any]:
+    """The rows of the kept samples as tables, all columns or these: of the manifest, or of the shards done so far."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     path = folder.manifests / "samples.parquet"
     if path.is_file():
-        for batch in pq.ParquetFile(path).iter_batches(_ROWS):
+        for batch in pq.ParquetFile(path).iter_batches(_ROWS, columns=columns):
             yield pa.Table.from_batches([batch])
         return
     for commit in commits(folder, recipe):
@@ -112,23 +113,26 @@ def flat(table: Any) -> Any:
     return pa.table({**columns, "sources": sources})
 
 
-def _chosen(folder: BuildFolder, recipe: Recipe, where: str, limit: int) -> list[Row]:
-    """The rows of the samples to show, in the order of the build."""
-    import pyarrow.compute as pc
-
-    found = [key for table in _manifest(folder, recipe) for key in matching(flat(table), where)["key"].to_pylist()]
+def _chosen(folder: BuildFolder, recipe: Recipe, where: str, limit: int) -> list[str]:
+    """The keys of the samples to show, in the order of the build."""
+    every = _manifest(folder, recipe, None if where.strip() else ["key"])
+    asked = (matching(flat(table), where) if where.strip() else table for table in every)
+    found = [key for table in asked for key in table["key"].to_pylist()]
     if not found:
         what = f"--where: {where!r} is true of no sample of {folder}" if where else f"{folder} holds no sample yet"
         raise UsageError(f"expected samples to show, but {what}")
-    keys = set(evenly(found, limit))
-    chosen = (table.filter(pc.is_in(table["key"], value_set=_texts(keys))) for table in _manifest(folder, recipe))
-    return [row for table in chosen for row in table.to_pylist()]
+    return evenly(found, limit)
 
 
-def _texts(keys: Iterable[str]) -> Any:
+def _rows(folder: BuildFolder, recipe: Recipe, keys: Sequence[str]) -> Iterator[Row]:
+    """The rows of these samples, in the order of the build."""
     import pyarrow as pa
+    import pyarrow.compute as pc
 
-    return pa.array(sorted(keys), pa.string())
+    wanted = pa.array(keys, pa.string())
+    for table in _manifest(folder, recipe):
+        for batch in table.filter(pc.is_in(table["key"], value_set=wanted)).to_batches(_READ):
+            yield from batch.to_pylist()
 
 
 def evenly(items: Sequence[In], limit: int) -> list[In]:
@@ -137,26 +141,22 @@ def evenly(items: Sequence[In], limit: int) -> list[In]:
     return [items[(2 * k + 1) * len(items) // (2 * count)] for k in range(count)]
 
 
-def _samples(folder: BuildFolder, recipe: Recipe, name: str, chosen: Sequence[Row]) -> Iterator[Shown]:
+def _samples(folder: BuildFolder, recipe: Recipe, name: str, keys: Sequence[str]) -> Iterator[Shown]:
     media = Media(name)
     editions = {commit.tar: commit.sha256[:DIGITS] for commit in commits(folder, recipe)}
     media.sweep(editions.values())
-    tasks = _tasks(folder, chosen)
-    show = partial(_shown, media, editions)
-    yield from in_threads(show, tasks)
+    tasks = _tasks(folder, _rows(folder, recipe, keys))
+    yield from in_threads(partial(_shown, media, editions), tasks)
 
 
 Task = tuple[Row, Path, Mapping[str, Span], str]
 """A row, its tar, member to span, and what is wrong with the tar, if it is."""
 
 
-def _tasks(folder: BuildFolder, chosen: Sequence[Row]) -> Iterator[Task]:
-    """What to read of which tar; a tar is listed by its headers, once."""
-    by_tar: dict[str, list[Row]] = {}
-    for row in chosen:
-        by_tar.setdefault(row["shard"], []).append(row)
-    for tar, rows in by_tar.items():
-        path = folder.data / tar
+def _tasks(folder: BuildFolder, rows: Iterable[Row]) -> Iterator[Task]:
+    """What to read of which tar, whose samples are adjacent; a tar is listed by its headers, once."""
+    for tar, group in groupby(rows, key=lambda row: str(row["shard"])):
+        path, rows = folder.data / tar, list(group)
         listed, fault = members(path)
         spans: dict[str, dict[str, Span]] = {row["key"]: {} for row in rows}
         for member, span in listed:

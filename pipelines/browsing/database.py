@@ -142,9 +142,13 @@ def _filled(fiftyone: Any, exhibit: Exhibit, tags: Mapping[str, set[str]], tell:
     if len(exhibit.panels) > 1:
         dataset.add_group_field("group", default=exhibit.panels[0])
     hashes: dict[str, int] = {}
+    known: set[str] = set()
     for batch in _batches(_told(exhibit, hashes, tell)):
         rows = [row for shown in batch for row in _samples(fiftyone, exhibit, shown, tags.get(shown.key, set()))]
-        dataset.add_samples(rows, dynamic=True, progress=False)
+        fields = {name for shown in batch for name in _fields(shown)}
+        # To look for new fields takes FiftyOne longer than all the rest, so it does where there are some.
+        dataset.add_samples(rows, expand_schema=not fields <= known, dynamic=not fields <= known, progress=False)
+        known |= fields
     _mark_alike(dataset, hashes, exhibit.alike)
     _arrange(fiftyone, dataset, exhibit)
     shown = set(dataset.values("key"))
@@ -156,6 +160,17 @@ def _filled(fiftyone: Any, exhibit: Exhibit, tags: Mapping[str, set[str]], tell:
     }
     dataset.save()
     return dataset
+
+
+def _fields(shown: Shown) -> Iterator[str]:
+    """The names of the fields that a sample has, with those in groups."""
+    for name, value in shown.values.items():
+        if isinstance(value, Mapping):
+            yield from (f"{name}.{inner}" for inner, one in value.items() if one is not None)
+        elif value is not None:
+            yield name
+    for panel in shown.panels.values():
+        yield from panel.overlays
 
 
 def _told(exhibit: Exhibit, hashes: dict[str, int], tell: Tell) -> Iterator[Shown]:
