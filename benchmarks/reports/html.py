@@ -107,7 +107,7 @@ def _plots(view: SuiteView) -> Iterator[str]:
         yield interval_plot(bars, title=main.full_title)
     split = breakdown(view, "area")
     if any(value is not None for value in split.values.values()):
-        steps = [f"{group.replace(' to ', '–')}\nn {split.n[group]}" for group in split.groups]
+        steps = [f"{group.replace(' to ', '-')}\nn {split.n[group]}" for group in split.groups]
         series = {model: [split.values.get((model, group)) for group in split.groups] for model in rows}
         yield line_plot(series, steps, title=f"{main.title} by share of the mask")
 
