@@ -214,11 +214,12 @@ def export_tags(folder: Path) -> Exported:
     """Write what people tagged into the folder's exclude list and labels file.
 
     Raises:
-        UsageError: the folder was not browsed yet, or cannot be written to.
+        UsageError: a run, a folder that was not browsed yet, one that changed since, or that cannot be written to.
     """
-    kind_of(folder)
+    if (kind := kind_of(folder)) == "run":
+        raise UsageError(f"--export-tags: expected the folder of a build or a report, got the run {folder}")
     shown = database.find(name_of(folder))
-    if shown is None:
+    if shown is None or (kind == "build" and shown.info["origin"] != builds.origin_of(folder)):
         raise UsageError(
             f"expected a folder whose samples were tagged, got {folder}; run layerkit browse {folder} first"
         )

@@ -9,7 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from itertools import groupby
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from ...manifests.errors import ShardError, UsageError
 from ...manifests.record import NOT_MEASURED
@@ -33,9 +33,6 @@ _PROVENANCE = ("licence", "sources", "foreground_from", "background_from", "auth
 _SAMPLE = ("key", "split", "mix", "route", "caption", "objects", "recomposition_error", "composite_error", "alike")
 DIGITS = 12
 """Of a hash that names an edition."""
-_DAMAGED = "damaged"
-"""The edition of tars that are not what their commits say."""
-
 _ROWS, _READ = 50_000, 500  # of the manifest, to look at and to take out at a time
 
 SHAPE = 1
@@ -66,7 +63,7 @@ def exhibit(build: Path, name: str, *, limit: int, where: str) -> Exhibit:
         name=name,
         kind="build",
         folder=folder.root,
-        origin=recipe.fingerprint,
+        origin=origin_of(folder.root),
         identity=_identity(folder, recipe, limit, where),
         total=len(keys),
         samples=partial(_samples, folder, recipe, name, keys),
@@ -76,6 +73,15 @@ def exhibit(build: Path, name: str, *, limit: int, where: str) -> Exhibit:
         views=build_views(recipe.mix, sources),
         alike=max((mix.filters.near_duplicate for mix in recipe.mix), default=-1),
     )
+
+
+def origin_of(build: Path) -> str:
+    """What the keys of a build are keys of: the fingerprint of its recipe.
+
+    Raises:
+        UsageError: no build.
+    """
+    return str(read_run(BuildFolder(build))["fingerprint"])
 
 
 def _identity(folder: BuildFolder, recipe: Recipe, limit: int, where: str) -> str:
@@ -142,28 +148,43 @@ def evenly(items: Sequence[In], limit: int) -> list[In]:
 
 
 def _samples(folder: BuildFolder, recipe: Recipe, name: str, keys: Sequence[str]) -> Iterator[Shown]:
-    media = Media(name)
-    editions = {commit.tar: commit.sha256[:DIGITS] for commit in commits(folder, recipe)}
-    media.sweep(editions.values())
-    tasks = _tasks(folder, _rows(folder, recipe, keys))
-    yield from in_threads(partial(_shown, media, editions), tasks)
+    media, used = Media(name), set[str]()
+    sound = {commit.tar: commit.sha256[:DIGITS] for commit in commits(folder, recipe)}
+    tasks = _tasks(folder, sound, _rows(folder, recipe, keys))
+    for task, shown in in_threads(lambda task: (task, _shown(media, task)), tasks):
+        used.add(task.edition)
+        yield shown
+    media.sweep(used)
 
 
-Task = tuple[Row, Path, Mapping[str, Span], str]
-"""A row, its tar, member to span, and what is wrong with the tar, if it is."""
+class _Task(NamedTuple):
+    """A row, its tar, member to span, what is wrong with the tar, if it is, and what edition of it this is."""
+
+    row: Row
+    tar: Path
+    spans: Mapping[str, Span]
+    fault: str
+    edition: str
 
 
-def _tasks(folder: BuildFolder, rows: Iterable[Row]) -> Iterator[Task]:
+def _tasks(folder: BuildFolder, sound: Mapping[str, str], rows: Iterable[Row]) -> Iterator[_Task]:
     """What to read of which tar, whose samples are adjacent; a tar is listed by its headers, once."""
     for tar, group in groupby(rows, key=lambda row: str(row["shard"])):
         path, rows = folder.data / tar, list(group)
+        edition = sound.get(tar) or _edition_of_damaged(path)
         listed, fault = members(path)
         spans: dict[str, dict[str, Span]] = {row["key"]: {} for row in rows}
         for member, span in listed:
             key, _, kind = member.partition(".")
             if key in spans:
                 spans[key][kind] = span
-        yield from ((row, path, spans[row["key"]], fault) for row in rows)
+        yield from (_Task(row, path, spans[row["key"]], fault, edition) for row in rows)
+
+
+def _edition_of_damaged(tar: Path) -> str:
+    """The edition of a tar that is not what its commit says: whatever lies there now."""
+    held = tar.stat() if tar.is_file() else None
+    return f"damaged-{held.st_size}-{held.st_mtime_ns}" if held else "missing"
 
 
 def in_threads(work: Callable[[In], Out], items: Iterable[In]) -> Iterator[Out]:
@@ -179,11 +200,11 @@ def in_threads(work: Callable[[In], Out], items: Iterable[In]) -> Iterator[Out]:
             yield ahead.popleft().result()
 
 
-def _shown(media: Media, editions: Mapping[str, str], task: Task) -> Shown:
+def _shown(media: Media, task: _Task) -> Shown:
     """A sample with its pictures; one that cannot be read shows why."""
-    row, path, spans, fault = task
+    row, path, spans, fault, edition = task
     key, values = row["key"], values_of(row)
-    folder = media.folder(editions.get(row["shard"], _DAMAGED))
+    folder = media.folder(edition)
     try:
         if not spans:
             raise ShardError(f"{path}: {fault or 'lacks the sample'}")

@@ -3,8 +3,8 @@
 FiftyOne starts the mongod that it brings, or uses ``FIFTYONE_DATABASE_URI``.
 """
 
-import logging
 import os
+import sys
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -31,14 +31,14 @@ def connect() -> Any:
     Raises:
         UsageError: there is no database, nor one that could be started.
     """
-    for name, value in {"DO_NOT_TRACK": "true", "LOGGING_LEVEL": "ERROR"}.items():
-        os.environ.setdefault(f"FIFTYONE_{name}", value)
+    if "fiftyone" not in sys.modules:  # whoever imported it himself wants to hear what it says
+        os.environ.setdefault("FIFTYONE_LOGGING_LEVEL", "ERROR")
+    os.environ.setdefault("FIFTYONE_DO_NOT_TRACK", "true")
     import fiftyone
     from fiftyone.core.config import FiftyOneConfigError
     from fiftyone.core.service import ServiceException
     from pymongo.errors import PyMongoError
 
-    logging.getLogger("fiftyone").setLevel(os.environ["FIFTYONE_LOGGING_LEVEL"])  # also had it been imported before
     try:
         fiftyone.list_datasets()
     except (FiftyOneConfigError, ServiceException, PyMongoError, OSError, RuntimeError) as error:
@@ -64,8 +64,8 @@ def load(exhibit: Exhibit, tell: Tell) -> Any:
     """
     fiftyone = connect()
     tags: dict[str, set[str]] = {}
-    if fiftyone.dataset_exists(exhibit.name):
-        there = fiftyone.load_dataset(exhibit.name)
+    there = find(exhibit.name)
+    if there is not None:
         if there.info.get("identity") == exhibit.identity and _has_media(there):
             _heed(there, exhibit)
             return there
@@ -84,7 +84,12 @@ def find(name: str) -> Any | None:
         UsageError: see :func:`connect`.
     """
     fiftyone = connect()
-    return fiftyone.load_dataset(name) if fiftyone.dataset_exists(name) else None
+    if fiftyone.dataset_exists(name):
+        return fiftyone.load_dataset(name)
+    if fiftyone.dataset_exists(name + _LOADING) and (whole := fiftyone.load_dataset(name + _LOADING)).info:
+        whole.name = name  # a call was killed between its last two steps
+        return whole
+    return None
 
 
 def delete(name: str) -> None:

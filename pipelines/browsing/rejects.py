@@ -97,12 +97,13 @@ def spread(places: Mapping[str, Sequence[int]], count: int) -> list[int]:
 
 
 def _samples(job: ShardJob, media: Media, rows: Sequence[Row]) -> Iterator[Shown]:
-    folder = media.folder(job.fingerprint[:DIGITS])
-    media.sweep([job.fingerprint[:DIGITS]])
+    edition = job.fingerprint[:DIGITS]
+    folder = media.folder(edition)
     for row in rows:
         key = _key(row)
         show = _candidate if row["stage"] == "sample" else _source
         yield Shown(key=key, panels=show(job, folder, key, row), values=_values(key, row))
+    media.sweep([edition])
 
 
 def _key(row: Row) -> str:

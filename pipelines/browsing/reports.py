@@ -92,7 +92,6 @@ def _samples(
     scores: Scores, folder: Path, media: Media, chosen: Sequence[Row], roots: Mapping[str, Path]
 ) -> Iterator[Shown]:
     edition = hashlib.sha256((folder / SAMPLES).read_bytes()).hexdigest()[:DIGITS]
-    media.sweep([edition])
     pictures = media.folder(edition)
     rows: dict[str, dict[str, Row]] = defaultdict(dict)
     for row in chosen:
@@ -105,6 +104,7 @@ def _samples(
             fault = case.detail if isinstance(case, Dropped) else None
             values = {name: value for name, value in asked[case.id].items() if name != "id"}  # FiftyOne has its own
             yield Shown(key=case.id, panels=panels, values={"key": case.id, **values, "fault": fault})
+    media.sweep([edition])
 
 
 def _panels(scores: Scores, report: Path, folder: Folder, protocol: str, case: Case | Dropped) -> dict[str, Panel]:

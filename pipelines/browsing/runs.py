@@ -57,7 +57,6 @@ def _scores(run: Path) -> dict[int, dict[str, Any]]:
 
 
 def _samples(pictures: list[Path], scores: dict[int, dict[str, Any]], media: Media, edition: str) -> Iterator[Shown]:
-    media.sweep([edition])
     folder = media.folder(edition)
     for path in pictures:
         digits = "".join(filter(str.isdigit, path.stem))
@@ -66,6 +65,7 @@ def _samples(pictures: list[Path], scores: dict[int, dict[str, Any]], media: Med
             panels={"image": _panel(folder, path)},
             values={"key": path.stem, **(scores.get(int(digits), {"step": int(digits)}) if digits else {})},
         )
+    media.sweep([edition])
 
 
 def _panel(folder: Folder, path: Path) -> Panel:

@@ -124,9 +124,19 @@ def test_tags_go_to_files_and_come_from_files(fiftyone, copied: Path):
     assert database.tags_of(browse.dataset(copied))[second] == {"mask-bad", "inpaint-good"}, "files outlive a database"
 
 
-def test_only_what_was_looked_at_can_be_exported(fiftyone, copied: Path):
+def test_only_what_was_looked_at_can_be_exported(fiftyone, copied: Path, build_demo, tmp_path: Path):
     with pytest.raises(UsageError, match="run layerkit browse"):
         browse.export_tags(copied)
+    browse.dataset(copied, Asked(limit=1))
+    assert browse.export_tags(copied).shown == 1
+    build_demo(copied, seed=6, overwrite=True)
+    with pytest.raises(UsageError, match="run layerkit browse"):
+        browse.export_tags(copied)  # these tags are of samples that are gone
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "config.toml").write_text('system = "layerdecomp"')
+    with pytest.raises(UsageError, match="expected the folder of a build or a report, got the run"):
+        browse.export_tags(run)
 
 
 def test_a_call_that_breaks_off_leaves_what_was_there(fiftyone, copied: Path):
@@ -147,6 +157,8 @@ def test_a_call_that_breaks_off_leaves_what_was_there(fiftyone, copied: Path):
     assert len(kept) == 3
     assert len(browse.dataset(copied, Asked(limit=6))) == 6
     assert not [name for name in fiftyone.list_datasets() if name.endswith("-loading")]
+    database.find(found.name).name = f"{found.name}-loading"  # as one is left who is killed before the last step
+    assert len(database.find(found.name)) == 6
     assert database.tags_of(database.find(found.name))[key] == {"exclude"}
 
 
