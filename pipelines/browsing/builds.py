@@ -33,7 +33,7 @@ _PROVENANCE = ("licence", "sources", "foreground_from", "background_from", "auth
 _SAMPLE = ("key", "split", "mix", "route", "caption", "objects", "recomposition_error", "composite_error", "alike")
 DIGITS = 12
 """Of a hash that names an edition."""
-_ROWS, _READ = 50_000, 500  # of the manifest, to look at and to take out at a time
+_ROWS, _READ = 4_000, 500  # of the manifest, to look at and to take out at a time
 
 SHAPE = 1
 """Counts up when what is shown of equal data changes."""
