@@ -505,11 +505,13 @@ def compare(
 @app.command()
 def browse(
     place: Annotated[str, typer.Argument(metavar="DIR", help="A build, a run or a report.")],
-    limit: Annotated[int, typer.Option(help="Show this many samples, evenly from all.")] = 1000,
+    limit: Annotated[int | None, typer.Option(help="Show this many samples, evenly from all; default: 1,000.")] = None,
     where: Annotated[
         str, typer.Option(metavar="CONDITION", help="Of which this is true: \"haze > 0.1 and mix == 'paste'\".")
     ] = "",
-    rejects: Annotated[int, typer.Option(help="Of a build: show this many of what it refused, drawn again.")] = 100,
+    rejects: Annotated[
+        int | None, typer.Option(help="Of a build: show this many of what it refused, drawn again; default: 100.")
+    ] = None,
     root: Annotated[
         list[str] | None, typer.Option(metavar="NAME=DIR", help="Of a report: where a data set lies by now.")
     ] = None,
@@ -546,12 +548,13 @@ def browse(
         return
     if forget:
         browsing.forget(folder)
+        print(f"forgotten {folder}")
         return
-    options = browsing.Asked(
-        limit=limit, where=where, rejects=rejects, roots=_folders("--root", root or []), weights=weights
-    )
-
-    exhibits = browsing.exhibits_of(folder, options)
+    counts: dict[str, Any] = {
+        name: count for name, count in (("limit", limit), ("rejects", rejects)) if count is not None
+    }
+    places: dict[str, Any] = {"roots": _folders("--root", root or []), "weights": weights}
+    exhibits = browsing.exhibits_of(folder, browsing.Asked(where=where, **counts, **places))
 
     def tell(opened: browsing.Opened) -> None:
         print(json.dumps(asdict(opened), indent=1) if as_json else opened.describe(), flush=True)

@@ -29,14 +29,18 @@ from .triplets import PANELS, RECORDED, datasets_of, panels_of, values_of
 from .views import build_views
 from .where import matching
 
-_PROVENANCE = ("licence", "sources", "foreground_from", "background_from", "authors", "urls", "models", "choices")
-_SAMPLE = ("key", "split", "mix", "route", "caption", "objects", "recomposition_error", "composite_error", "alike")
 DIGITS = 12
 """Of a hash that names an edition."""
-_ROWS, _READ = 4_000, 500  # of the manifest, to look at and to take out at a time
+
+ROWS = 4_000
+"""Rows of a manifest that are looked at together."""
 
 SHAPE = 1
 """Counts up when what is shown of equal data changes."""
+
+_PROVENANCE = ("licence", "sources", "foreground_from", "background_from", "authors", "urls", "models", "choices")
+_SAMPLE = ("key", "split", "mix", "route", "caption", "objects", "recomposition_error", "composite_error", "alike")
+_READ = 500  # rows that are taken out together
 
 In = TypeVar("In")
 Out = TypeVar("Out")
@@ -98,7 +102,7 @@ def _manifest(folder: BuildFolder, recipe: Recipe, columns: Sequence[str] | None
 
     path = folder.manifests / "samples.parquet"
     if path.is_file():
-        for batch in pq.ParquetFile(path).iter_batches(_ROWS, columns=columns):
+        for batch in pq.ParquetFile(path).iter_batches(ROWS, columns=columns):
             yield pa.Table.from_batches([batch])
         return
     for commit in commits(folder, recipe):

@@ -123,7 +123,7 @@ def _heed(dataset: Any, exhibit: Exhibit) -> None:
         tags = tags_of(dataset)
         for key, said in exhibit.said.items():
             if new := {*said} - tags.get(key, {*said}):
-                dataset.match({"key": key}).tag_samples(sorted(new))
+                _every(dataset).match({"key": key}).tag_samples(sorted(new))
         dataset.info["said"] = _pairs(exhibit.said)
         dataset.save()
 
@@ -279,9 +279,9 @@ def _group(title: str, names: list[str], *, opened: bool) -> Any:
 
 
 def _save_view(dataset: Any, view: View) -> None:
-    """Save a view, if there is anything to see."""
+    """Save a view, if there is anything to see, or may be."""
     from fiftyone import ViewField
 
     made = view.make(dataset, ViewField)
-    if len(made):
+    if view.fills or len(made):
         dataset.save_view(view.name, made, description=view.about)

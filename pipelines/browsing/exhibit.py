@@ -74,11 +74,13 @@ class View:
         name: what it is called.
         about: what it shows, in a sentence.
         make: from the data set and ``fiftyone.ViewField`` to the view.
+        fills: it is saved though it shows nothing yet.
     """
 
     name: str
     about: str
     make: Callable[[Any, Any], Any]
+    fills: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,7 +98,7 @@ class Exhibit:
         panels: names of all panels that samples may have; the first is the one to look at.
         groups: titles of groups of fields, to their fields, in the order to show them.
         said: key to tags that people gave it, as files of the folder say.
-        views: to save. One that shows nothing is left out.
+        views: to save. One that shows nothing is left out, unless it fills up later.
         alike: perceptual hashes that far apart, in bits, count as near-duplicates; -1 looks for none.
     """
 

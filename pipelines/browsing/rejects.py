@@ -5,13 +5,15 @@ import json
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from ...manifests.errors import BadImage, MissingWeights, RunError, UsageError
 from ...toolkit import images
 from ...toolkit.files import cache_folder
+from .. import tables
 from ..candidate import Candidate
 from ..filters import SCORES
 from ..ledger import BuildFolder
@@ -20,7 +22,7 @@ from ..recipe import Recipe
 from ..rows import Row, commits, pool_path, pool_uses, rows_of, sample_reject, source_rejects
 from ..run_file import read_run, recipe_of
 from ..shard import ShardJob
-from .builds import DIGITS, SHAPE, evenly
+from .builds import DIGITS, ROWS, SHAPE, evenly
 from .exhibit import Exhibit, Panel, Shown, View
 from .media import Folder, Media, thumbnail
 from .triplets import PANELS, measured, panels_of
@@ -65,25 +67,39 @@ def exhibit(build: Path, name: str, *, count: int, weights: Path | None = None) 
     )
 
 
-def _refused(folder: BuildFolder, recipe: Recipe) -> Iterator[Row]:
-    """The rows of the rejects manifest, from where they came: it is there before the build is finished."""
+def _manifest(folder: BuildFolder, recipe: Recipe, columns: Sequence[str] | None = None) -> Iterator[Any]:
+    """The rejects manifest as tables, all columns or these; before the build is finished, what will become it."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    path = folder.manifests / "rejects.parquet"
+    if path.is_file():
+        for batch in pq.ParquetFile(path).iter_batches(ROWS, columns=columns):
+            yield pa.Table.from_batches([batch])
+        return
+    for chunk in _refused(folder, recipe):
+        yield pa.Table.from_pylist(chunk, tables.rejects_schema())
+
+
+def _refused(folder: BuildFolder, recipe: Recipe) -> Iterator[list[Row]]:
+    """What sources and shards have refused so far, in chunks."""
     for mix, use, _ in pool_uses(recipe):
         if pool_path(folder, mix, use).with_suffix(".rejects.jsonl").is_file():
-            for chunk in source_rejects(folder, mix, use):
-                yield from chunk
+            yield from source_rejects(folder, mix, use)
     for commit in commits(folder, recipe):
-        yield from (sample_reject(row) for row in rows_of(folder, commit) if not row["kept"])
+        yield [sample_reject(row) for row in rows_of(folder, commit) if not row["kept"]]
 
 
 def _chosen(folder: BuildFolder, recipe: Recipe, count: int) -> list[Row]:
     places: dict[str, list[int]] = defaultdict(list)
-    for number, row in enumerate(_refused(folder, recipe)):
-        places[row["reason"]].append(number)
-    wanted = set(spread(places, count))
-    if not wanted:
-        return []
-    numbered = enumerate(islice(_refused(folder, recipe), max(wanted) + 1))
-    return [row for number, row in numbered if number in wanted]
+    reasons = (reason for table in _manifest(folder, recipe, ["reason"]) for reason in table["reason"].to_pylist())
+    for number, reason in enumerate(reasons):
+        places[reason].append(number)
+    wanted, chosen, first = np.array(spread(places, count), np.int64), list[Row](), 0
+    for table in _manifest(folder, recipe) if len(wanted) else ():
+        chosen += table.take(wanted[(first <= wanted) & (wanted < first + len(table))] - first).to_pylist()
+        first += len(table)
+    return chosen
 
 
 def spread(places: Mapping[str, Sequence[int]], count: int) -> list[int]:

@@ -10,6 +10,7 @@ from ...manifests.exclusions import EXCLUDE
 from ..filters import LESS_IS_BETTER, SCORES, Limits
 from ..recipe import Mix
 from .exhibit import View
+from .tags import BROKEN, EXCLUDED
 
 _TWO_SIDED = ("area", "texture")
 
@@ -30,8 +31,9 @@ def _of_any_build() -> Iterator[View]:
         "images that look alike, side by side",
         lambda dataset, F: dataset.match(F("alike") != None).sort_by("alike"),  # noqa: E711
     )
-    yield View("broken", "samples that could not be read", lambda dataset, F: dataset.match_tags("broken"))
-    yield View("excluded", f"tagged exclude; see {EXCLUDE}", lambda dataset, F: dataset.match_tags("exclude"))
+    yield View("broken", "samples that could not be read", lambda dataset, F: dataset.match_tags(BROKEN))
+    about = f"tagged {EXCLUDED}; see {EXCLUDE}"
+    yield View("excluded", about, lambda dataset, F: dataset.match_tags(EXCLUDED), fills=True)
 
 
 def _near_limits(mixes: Sequence[Mix]) -> Iterator[View]:

@@ -157,7 +157,9 @@ def test_a_build_is_shown_before_it_is_finished(copied: Path, tiny_build: Path):
 
 
 def test_what_cannot_be_read_shows_why_and_hides_no_other(copied: Path):
-    first, second, *rest = sorted((copied / "data").glob("*.tar"))
+    gone, first, second, *rest = sorted((copied / "data").glob("*.tar"))
+    lost = {key for key, _ in read_samples(gone)}
+    gone.unlink()
     keys = {tar: [key for key, _ in read_samples(tar)] for tar in (first, second)}
     first.write_bytes(first.read_bytes()[: first.stat().st_size // 2])
     data = bytearray(second.read_bytes())
@@ -167,6 +169,7 @@ def test_what_cannot_be_read_shows_why_and_hides_no_other(copied: Path):
     shown = {one.key: one for one in shown_of(copied, name="broken")}
     broken = {key for key, one in shown.items() if "broken" in one.tags}
     assert keys[second][0] in broken
+    assert lost <= broken, "those of a tar that is missing"
     assert broken & set(keys[first]), "the end of a truncated tar"
     assert not broken & {key for tar in rest for key, _ in read_samples(tar)}
     for key in broken:

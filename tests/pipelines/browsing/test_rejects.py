@@ -110,7 +110,19 @@ def test_where_it_cannot_be_drawn_again_a_card_says_so(strict_build: Path, tmp_p
     shutil.copytree(strict_build, tmp_path / "build")
     shutil.rmtree(tmp_path / "build/.layerkit/pools")
     _, shown = made(tmp_path / "build")
+    assert all(one.panels.keys() == {"image"} for one in shown if one.values["stage"] == "sample")
+    (tmp_path / "build/manifests/rejects.parquet").unlink()
+    _, shown = made(tmp_path / "build")
     assert {one.values["stage"] for one in shown} == {"sample"}, "what sources refused stood with the pools"
+
+
+def test_rejects_are_shown_before_the_build_is_finished(strict_build: Path, tmp_path: Path):
+    found, shown = made(strict_build, count=7)
+    copied = Path(shutil.copytree(strict_build, tmp_path / "build"))
+    (copied / "manifests/rejects.parquet").unlink()
+    unfinished, others = made(copied, count=7)
+    assert [one.values for one in others] == [one.values for one in shown]
+    assert unfinished.identity == found.identity
 
 
 def test_few_are_taken_from_every_reason(strict_build: Path):
