@@ -63,6 +63,7 @@ class Funnel:
             lines.append(f"missing   {self.shards_missing} shards; the run that ends last writes card and manifests")
         else:
             lines.append(f"card      {out}/README.md\npictures  {out}/card/contact_sheet.png")
+            lines += [f"look      layerkit browse {out}"] * ("://" not in out)
         return "\n".join(lines)
 
 
