@@ -13,6 +13,7 @@ import pytest
 import yaml
 from matplotlib import pyplot
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.summary.writer import event_file_writer
 
 from layerkit.manifests.licences import strictest
 from layerkit.pipelines.train import Trained
@@ -93,7 +94,9 @@ def test_tensorboard_reads_every_number_of_every_step(finished_run: Path):
     assert [image.step for image in events.Images("samples")] == [2, 4]
 
 
-def test_tensorboard_forgets_what_came_after_the_checkpoint_and_nothing_else(tmp_path: Path):
+def test_tensorboard_forgets_what_came_after_the_checkpoint_and_nothing_else(tmp_path: Path, monkeypatch):
+    # Its files of one second are read by the order of their numbers as text; those of two processes never share one.
+    monkeypatch.setattr(event_file_writer, "_global_uid", event_file_writer.AtomicCounter(0))
     write(tmp_path, ROWS[:6])
     write(tmp_path, [{"step": 5, "loss": 7.0}], step=4)
     kept = [(row["step"], pytest.approx(row["loss"])) for row in ROWS[:4]]
