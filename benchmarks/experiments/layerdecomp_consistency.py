@@ -17,38 +17,18 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
+from rendered_triplets import built, held_out
 
-from layerkit.pipelines.build import build
-from layerkit.pipelines.options import BuildOptions
-from layerkit.pipelines.recipe import load as load_recipe
 from layerkit.pipelines.train import train
 from layerkit.pipelines.training.config import load
 from layerkit.pipelines.training.sample import Sample
-from layerkit.pipelines.training.streams import Sources, validated_on
+from layerkit.pipelines.training.streams import Sources
 from layerkit.pipelines.training.validation import validate
 from layerkit.toolkit.images import encode_png
 from layerkit.toolkit.inpaint import Telea, inpaint
 from layerkit.toolkit.metrics.pixels import psnr
 from layerkit.toolkit.models.registry import load_run
 
-RECIPE = """
-count = 3000
-size = 32
-shard_size = 500
-[splits]
-val = 0.06
-[members]
-background = "png"
-[[mix]]
-name = "solids"
-share = 1
-route = "layers"
-photos = "procedural"
-[mix.filters]
-haze = [0, 1]
-side = [8, inf]
-area = [0.02, 0.6]
-"""
 VARIANTS = ("v2", "full")
 COLUMNS = ("recomposition_psnr", "background_psnr", "background_psnr_footprint", "foreground_psnr", "alpha_iou")
 
@@ -62,20 +42,12 @@ def main() -> None:
     parser.add_argument("--weight", type=float, default=10.0)
     parser.add_argument("--jobs", type=int, default=2)
     given = parser.parse_args()
-    data = _built(given.out)
+    data = built(given.out)
     jobs = [(variant, seed) for seed in range(given.seeds) for variant in VARIANTS]
     with ProcessPoolExecutor(given.jobs, mp_context=get_context("spawn")) as pool:
         asked = [pool.submit(_scores, data, given.out, *job, given.steps, given.weight) for job in jobs]
         scores = dict(zip(jobs, [one.result() for one in asked], strict=True))
-    _print(scores, _baselines(_held_out(data)))
-
-
-def _built(out: Path) -> Path:
-    folder = out / "triplets"
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "scenes.toml").write_text(RECIPE, encoding="utf-8")
-    build(load_recipe(str(out / "scenes.toml"), {}), BuildOptions(out=folder, workers=2), lambda progress: None)
-    return folder
+    _print(scores, _baselines(held_out(data, _config("v2", 0, 1, 1.0))))
 
 
 def _config(variant: str, seed: int, steps: int, weight: float):  # noqa: ANN202
@@ -92,13 +64,9 @@ def _scores(data: Path, out: Path, variant: str, seed: int, steps: int, weight: 
     run = out / f"{variant}-{seed}-{steps}-{weight:g}"
     train(config, Sources(builds=(data,)), run, resume=True)
     system, _ = load_run(run)
-    result = validate(system, _held_out(data), config.micro, seed)
+    result = validate(system, held_out(data, config), config.micro, seed)
     (out / f"{run.name}.png").write_bytes(encode_png(result.pictures))
     return result.scores
-
-
-def _held_out(data: Path) -> list[Sample]:
-    return validated_on(_config("v2", 0, 1, 1.0).data, Sources(builds=(data,)), 0, 10**6)
 
 
 def _baselines(samples: Sequence[Sample]) -> Mapping[str, tuple[float, float]]:

@@ -49,8 +49,7 @@ def save_trained_only(accelerator: Accelerator) -> None:
             return
         for model in models:
             tensors = {
-                name: tensor.detach().cpu().contiguous()
-                for name, tensor in _system(accelerator, model).trained().items()
+                name: tensor.detach().cpu().contiguous() for name, tensor in _system(accelerator, model).state().items()
             }
             save_file(tensors, Path(folder) / _TRAINED)
             states.pop()

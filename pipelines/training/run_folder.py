@@ -180,6 +180,8 @@ def _row(*cells: str) -> str:
 def _use(config: TrainConfig) -> str:
     if config.system == "rgba-vae":
         return "## Use\n\n    layerkit train layerdecomp --set model.rgba_vae=RUN …\n"
+    if config.system == "text2layer-ae":
+        return "## Use\n\nIts latents are for Text2Layer's diffusion; by itself it takes nothing apart.\n"
     return (
         "## Use\n\n    layerkit decompose IMAGE --mask MASK --model RUN --out DIR\n"
         "    layerkit bench --model RUN --suite demo --out DIR\n"

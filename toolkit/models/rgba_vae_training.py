@@ -140,13 +140,18 @@ def build(options: RgbaVaeTraining, origin: Origin) -> RgbaVae:
             "rgba-vae begins with an RGB VAE: expected --base with its folder or name in the hub cache, got none; "
             "to begin with random weights add --set model.scratch=debug"
         )
-    perceptual = None if origin.meta else _perceptual(options.perceptual, origin.weights)
+    perceptual = None if origin.meta else load_perceptual(options.perceptual, origin.weights)
     discriminator = PatchDiscriminator(4, options.adversarial) if options.adversarial.weight else None
     reference = rgb if options.loss.reference_kl else None
     return RgbaVae(options, rgba_vae.convert(rgb), reference, perceptual, discriminator)
 
 
-def _perceptual(net: str, weights: Path | None) -> Any:
+def load_perceptual(net: str, weights: Path | None) -> Any:
+    """The frozen network of a perceptual distance; None where ``net`` is empty.
+
+    Raises:
+        MissingWeights: it is not on this machine.
+    """
     if not net:
         return None
     from ..metrics.perceptual import load_lpips

@@ -111,7 +111,7 @@ class System(nn.Module):
 
     def save(self, folder: Path) -> None:
         """Write what was trained, as ``weights.safetensors``; what was not stays with its base."""
-        tensors = {name: parameter.detach().cpu().contiguous() for name, parameter in self.trained().items()}
+        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.state().items()}
         write_atomically(folder / WEIGHTS, safetensors.torch.save(tensors))
 
     def restore(self, folder: Path) -> None:
@@ -120,11 +120,15 @@ class System(nn.Module):
         Raises:
             UsageError: it is missing, or of another system or other sizes.
         """
-        tensors, trained = read_tensors(folder / WEIGHTS), self.trained()
-        check_tensors(folder / WEIGHTS, tensors, self, names=trained)
+        tensors, state = read_tensors(folder / WEIGHTS), self.state()
+        check_tensors(folder / WEIGHTS, tensors, self, names=state)
         with torch.no_grad():
-            for name, parameter in trained.items():
-                parameter.copy_(tensors[name])
+            for name, tensor in state.items():
+                tensor.copy_(tensors[name])
+
+    def state(self) -> dict[str, Tensor]:
+        """What is saved, restored and resumed, by name: what is trained, and statistics that training gathers."""
+        return dict(self.trained())
 
     def trained(self) -> dict[str, nn.Parameter]:
         """What is trained, by name."""

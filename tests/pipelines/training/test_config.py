@@ -112,7 +112,10 @@ def test_the_configuration_of_a_run_is_a_recipe_that_gives_it_again(
         ("data.sizes=1", r"layerdecomp\.data: unknown key 'sizes'; did you mean 'size'"),
         ("model.varaint='v0'", r"layerdecomp: model: unknown key 'varaint'; did you mean 'variant'"),
         ("model.network.widht=8", r"model\.network: unknown key 'widht'; did you mean 'width'"),
-        ("system=layer", r"system: expected one of rgba-vae, layerdecomp, outpaint-and-remove, got 'layer'"),
+        (
+            "system=layer",
+            r"system: expected one of rgba-vae, layerdecomp, outpaint-and-remove, text2layer-ae, got 'layer'",
+        ),
         ("schedule=exp", r"schedule: expected one of constant, cosine, linear, got 'exp'"),
         ("steps=0", r"steps: expected 1 or more, got 0"),
         ("keep=0", r"keep: expected 1 or more, got 0"),

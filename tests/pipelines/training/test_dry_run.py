@@ -81,7 +81,7 @@ def test_a_size_that_does_not_fit_is_refused(toy: Callable[..., TrainConfig]):
         plan(dataclasses.replace(config, data=dataclasses.replace(config.data, size=6)))
 
 
-@pytest.mark.parametrize("name", ["layerdecomp", "rgba-vae", "outpaint-and-remove"])
+@pytest.mark.parametrize("name", ["layerdecomp", "rgba-vae", "outpaint-and-remove", "text2layer-ae"])
 def test_parameters_are_those_of_the_system_that_is_built(name: str):
     config = load(name, ["debug"])
     _, system = made_system(config, Origin(base=config.base))

@@ -38,7 +38,7 @@ def layers(system: System) -> list[torch.Tensor]:
     return [layer for layer in (made.background, made.foreground) if layer is not None]
 
 
-@pytest.mark.parametrize("name", ["layerdecomp", "rgba-vae", "outpaint-and-remove"])
+@pytest.mark.parametrize("name", ["layerdecomp", "rgba-vae", "outpaint-and-remove", "text2layer-ae"])
 def test_a_run_predicts_as_the_system_did_that_was_trained(
     name: str, short_run: Callable[..., Trained], tmp_path: Path
 ):
@@ -87,7 +87,9 @@ def test_a_folder_that_is_no_run_is_told(tmp_path: Path):
     with pytest.raises(UsageError, match=r"config\.toml: expected the configuration of a run of layerkit train"):
         load_run(tmp_path)
     (tmp_path / "config.toml").write_text('system = "other"\n')
-    with pytest.raises(UsageError, match="expected one of rgba-vae, layerdecomp, outpaint-and-remove, got 'other'"):
+    with pytest.raises(
+        UsageError, match="expected one of rgba-vae, layerdecomp, outpaint-and-remove, text2layer-ae, got 'other'"
+    ):
         load_run(tmp_path)
     (tmp_path / "config.toml").write_text('system = "layerdecomp"\n[model]\ncodex = 1\n')
     with pytest.raises(UsageError, match=r"config\.toml: model: unknown key 'codex'; did you mean 'codec'"):

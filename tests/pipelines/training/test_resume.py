@@ -26,6 +26,7 @@ WEIGHTS = {
     "layerdecomp": "weights.safetensors",
     "outpaint-and-remove": "weights.safetensors",
     "rgba-vae": "vae/diffusion_pytorch_model.safetensors",
+    "text2layer-ae": "weights.safetensors",
 }
 COMMAND = ("-m", "layerkit", "train", "layerdecomp", "--data", "procedural", "--preset", "debug")
 
