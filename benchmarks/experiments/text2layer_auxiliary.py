@@ -1,4 +1,4 @@
-"""What does the auxiliary head of Text2Layer's autoencoder do? CaT2I-AE with it, without it, and one codec a layer.
+"""What does the auxiliary head of Text2Layer's autoencoder do? CaT2I-AE with it, without, and one codec a layer.
 
 Rendered triplets of 32 px (see ``rendered_triplets``), the preset ``small`` of ``layerkit train text2layer-ae`` and its
 ablations, with several seeds; then every held-out triplet is encoded and decoded. Printed are PSNRs in dB and the soft
@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 from rendered_triplets import built, held_out
 
+from layerkit.manifests.entry import slug
 from layerkit.pipelines.train import train
 from layerkit.pipelines.training.config import load
 from layerkit.pipelines.training.streams import Sources
@@ -25,11 +26,14 @@ from layerkit.pipelines.training.validation import validate
 from layerkit.toolkit.images import encode_png
 from layerkit.toolkit.models.registry import load_run
 
-VARIANTS: dict[str, tuple[str, ...]] = {
-    "with the auxiliary head": (),
-    "without it": ("no-auxiliary",),
-    "separate": ("separate",),
+VARIANTS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "4 channels, with the auxiliary head": ((), ()),
+    "4 channels, without it": (("no-auxiliary",), ()),
+    "12 channels, with the auxiliary head": ((), ("model.codec.latent=12",)),
+    "12 channels, without it": (("no-auxiliary",), ("model.codec.latent=12",)),
+    "separate, 4 channels each": (("separate",), ()),
 }
+"""Presets and settings of each; that of the paper is the first, and three codecs have three latents."""
 COLUMNS = ("foreground_psnr", "background_psnr", "background_psnr_footprint", "alpha_iou", "recomposition_psnr")
 
 
@@ -62,9 +66,10 @@ def scores(data: Path, out: Path, variant: str, seed: int, steps: int) -> Mappin
     import torch
 
     torch.set_num_threads(1)
-    settings = [f"validate_every={steps}", f"save_every={steps}"]
-    config = load("text2layer-ae", ("small", *VARIANTS[variant]), settings, steps=steps, seed=seed)
-    run = out / f"{'-'.join(VARIANTS[variant]) or 'auxiliary'}-{seed}-{steps}"
+    presets, settings = VARIANTS[variant]
+    settings = (*settings, f"validate_every={steps}", f"save_every={steps}")
+    config = load("text2layer-ae", ("small", *presets), settings, steps=steps, seed=seed)
+    run = out / f"{slug(variant, 60)}-{seed}-{steps}"
     train(config, Sources(builds=(data,)), run, resume=True)
     system, _ = load_run(run)
     result = validate(system, held_out(data, config), config.micro, seed)

@@ -32,6 +32,7 @@ class CodecOptions:
 
     Attributes:
         size: of encoder and decoder, of ``rgba_vae.PRESETS``; the paper's is Stable Diffusion's.
+        latent: channels of the latent of each autoencoder; 0 is what ``size`` has, four as in Stable Diffusion.
         auxiliary: with the head that predicts the picture; False is the paper's ablation.
         separate: an autoencoder of its own for each layer, whose latents are stacked: the paper's comparison, which has
             Stable Diffusion's; there is nothing for an auxiliary head to look at then.
@@ -40,6 +41,7 @@ class CodecOptions:
     """
 
     size: str = "sd"
+    latent: int = 0
     auxiliary: bool = True
     separate: bool = False
     norm: Literal["batch", "group"] = "batch"
@@ -48,6 +50,8 @@ class CodecOptions:
     def __post_init__(self) -> None:
         if self.size not in PRESETS:
             raise UsageError(f"codec.size: expected one of {', '.join(PRESETS)}, got {self.size!r}")
+        if self.latent < 0:
+            raise UsageError(f"codec.latent: expected channels, or 0 for those of the size, got {self.latent}")
         if self.separate and self.auxiliary:
             raise UsageError("codec: expected auxiliary = false with separate = true, which has no shared features")
 
@@ -129,6 +133,7 @@ def _autoencoder(options: CodecOptions, names: Sequence[str], extra: dict[str, i
     inside = sum(LAYERS[name] for name in names)
     outside = [LAYERS[name] for name in names] + list(extra.values())
     sizes = {**PRESETS[options.size], "in_channels": inside, "out_channels": sum(outside)}
+    sizes |= {"latent_channels": options.latent} if options.latent else {}
     vae: Vae = AutoencoderKL(**sizes)  # type: ignore[no-untyped-call]
     vae.decoder.conv_out = _Heads(vae.config.block_out_channels[0], outside, options)
     return vae

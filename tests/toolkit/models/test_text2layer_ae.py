@@ -87,6 +87,7 @@ def test_where_no_foreground_is_known_the_mask_is_empty():
         (CODEC, 4, ["foreground", "background", "mask", "image"]),
         (replace(CODEC, auxiliary=False), 4, ["foreground", "background", "mask"]),
         (SEPARATE, 12, ["foreground", "background", "mask"]),
+        (replace(CODEC, latent=6), 6, ["foreground", "background", "mask", "image"]),
         (replace(CODEC, norm="group"), 4, ["foreground", "background", "mask", "image"]),
     ],
 )
@@ -134,6 +135,7 @@ def test_group_norm_leaves_pictures_alone_and_batch_norm_does_not_in_training():
     [
         ({"codec": {"size": "huge"}}, r"codec\.size: expected one of debug, sd, got 'huge'"),
         ({"codec": {"size": "debug", "separate": True}}, "expected auxiliary = false with separate = true"),
+        ({"codec": {"latent": -1}}, "expected channels, or 0 for those of the size, got -1"),
         ({"codec": {"norm": "layer"}}, "expected one of batch, group, got 'layer'"),
         ({"threshold": 1.0}, r"threshold: expected 0 or more, below 1, got 1\.0"),
     ],
