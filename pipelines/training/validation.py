@@ -32,7 +32,7 @@ _LEAST_FOR_SSIM = 11  # px, its window
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Layers:
+class Made:
     """What a system made of one sample, 8-bit; None is what it does not make."""
 
     background: U8 | None
@@ -85,7 +85,7 @@ def _means(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
     return {name: float(np.mean(values)) for name, values in found.items()}
 
 
-def _predicted(system: System, samples: Sequence[Sample], micro: int, seed: int) -> Iterator[Layers]:
+def _predicted(system: System, samples: Sequence[Sample], micro: int, seed: int) -> Iterator[Made]:
     """Layer by layer what the system makes; each batch's noise is seeded by its first key."""
     device = next(system.parameters()).device
     for some in (samples[k : k + micro] for k in range(0, len(samples), micro)):
@@ -93,10 +93,10 @@ def _predicted(system: System, samples: Sequence[Sample], micro: int, seed: int)
         yield from _unstacked(system.predict(triplets(collate(some), device), generator), len(some))
 
 
-def _unstacked(made: Predicted, count: int) -> Iterator[Layers]:
+def _unstacked(made: Predicted, count: int) -> Iterator[Made]:
     stacks = {name: _to_u8(getattr(made, name)) for name in ("background", "foreground")}
     for k in range(count):
-        yield Layers(**{name: None if stack is None else stack[k] for name, stack in stacks.items()})
+        yield Made(**{name: None if stack is None else stack[k] for name, stack in stacks.items()})
 
 
 def _to_u8(stack: torch.Tensor | None) -> U8 | None:
@@ -106,7 +106,7 @@ def _to_u8(stack: torch.Tensor | None) -> U8 | None:
     return np.ascontiguousarray(levels.permute(0, 2, 3, 1).cpu().numpy())
 
 
-def _scores(sample: Sample, made: Layers) -> dict[str, float]:
+def _scores(sample: Sample, made: Made) -> dict[str, float]:
     scores: dict[str, float] = {}
     footprint = (sample.foreground[..., 3] > 0) if sample.has_foreground else sample.mask > 0
     if made.background is not None:
@@ -126,7 +126,7 @@ def _capped(decibel: float) -> float:
     return decibel if math.isnan(decibel) else min(decibel, MOST)
 
 
-def _pictures(samples: Sequence[Sample], layers: Sequence[Layers]) -> U8:
+def _pictures(samples: Sequence[Sample], layers: Sequence[Made]) -> U8:
     """A row a sample: what came in, what was made, and the truth."""
     rows, titles = [], []
     for sample, made in zip(samples, layers, strict=False):
