@@ -82,29 +82,46 @@ def _silent(stage: str, done: int, total: int) -> None:
     """Tells nobody."""
 
 
-def dataset(folder: str | Path, asked: Asked | None = None, tell: Tell = _silent) -> Any:
+def dataset(
+    folder: str | Path,
+    *,
+    limit: int = LIMIT,
+    where: str = "",
+    roots: Mapping[str, Path] | None = None,
+    tell: Tell = _silent,
+) -> Any:
     """The ``fiftyone.Dataset`` of a build, a run or a report, as ``layerkit browse`` shows it.
 
     It is loaded once and found again by the next call, which takes up what changed. Tags stay.
 
     Args:
         folder: of the build, the run or the report.
-        asked: what of it.
+        limit: see :class:`Asked`.
+        where: see :class:`Asked`.
+        roots: see :class:`Asked`.
         tell: called as samples are done.
 
     Raises:
         UsageError: none of these, nothing to show, or no database.
     """
-    return database.load(exhibit_of(Path(folder), asked or Asked()), tell)
+    return database.load(exhibit_of(Path(folder), Asked(limit=limit, where=where, roots=roots or {})), tell)
 
 
-def rejected(build: str | Path, asked: Asked | None = None, tell: Tell = _silent) -> Any | None:
+def rejected(
+    build: str | Path, *, count: int = REJECTS, weights: Path | None = None, tell: Tell = _silent
+) -> Any | None:
     """The ``fiftyone.Dataset`` of what a build refused; None where that is nothing.
+
+    Args:
+        build: its folder.
+        count: ``rejects`` of :class:`Asked`.
+        weights: see :class:`Asked`.
+        tell: called as samples are done.
 
     Raises:
         UsageError: see :func:`dataset`.
     """
-    made = rejects_of(Path(build), asked or Asked())
+    made = rejects_of(Path(build), Asked(rejects=count, weights=weights))
     return database.load(made, tell) if made else None
 
 

@@ -42,13 +42,13 @@ def make_build(folder: Path, count: int, size: int) -> None:
 
 def loaded(build: Path, count: int) -> dict[str, float]:
     """Load it, here and now."""
-    from layerkit.pipelines.browse import Asked, dataset
+    from layerkit.pipelines.browse import dataset
     from layerkit.pipelines.browsing.database import connect
 
     began = time.perf_counter()
     connect()
     connected = time.perf_counter()
-    held = dataset(build, Asked(limit=count))
+    held = dataset(build, limit=count)
     return told(len(held), began, connected)
 
 

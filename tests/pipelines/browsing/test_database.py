@@ -87,17 +87,17 @@ def test_a_second_call_takes_what_is_there(fiftyone, copied: Path, monkeypatch: 
 
 
 def test_changes_are_taken_up_and_tags_stay(fiftyone, copied: Path, build_demo):
-    dataset = browse.dataset(copied, Asked(limit=6))
+    dataset = browse.dataset(copied, limit=6)
     keys = dataset.values("key")
     dataset.match({"key": keys[0]}).tag_samples("exclude")
     every(dataset).match({"key": keys[1]}).tag_samples("mine")
-    dataset = browse.dataset(copied, Asked(limit=12))
+    dataset = browse.dataset(copied, limit=12)
     assert len(dataset) == 12
     tags = database.tags_of(dataset)
     assert (tags[keys[0]], tags[keys[1]]) == ({"exclude"}, {"mine"})
     assert all("exclude" in sample.tags for sample in every(dataset).match({"key": keys[0]})), "on each picture by now"
     assert sum(map(bool, tags.values())) == 2
-    dataset = browse.dataset(copied, Asked(limit=3))
+    dataset = browse.dataset(copied, limit=3)
     hidden = {*keys[:2]} - set(dataset.values("key"))
     assert hidden, "they are no longer shown"
     tags = database.tags_of(dataset)
@@ -128,7 +128,7 @@ def test_tags_go_to_files_and_come_from_files(fiftyone, copied: Path):
 def test_only_what_was_looked_at_can_be_exported(fiftyone, copied: Path, build_demo, tmp_path: Path):
     with pytest.raises(UsageError, match="run layerkit browse"):
         browse.export_tags(copied)
-    browse.dataset(copied, Asked(limit=1))
+    browse.dataset(copied, limit=1)
     assert browse.export_tags(copied).shown == 1
     build_demo(copied, seed=6, overwrite=True)
     with pytest.raises(UsageError, match="run layerkit browse"):
@@ -141,7 +141,7 @@ def test_only_what_was_looked_at_can_be_exported(fiftyone, copied: Path, build_d
 
 
 def test_a_call_that_breaks_off_leaves_what_was_there(fiftyone, copied: Path):
-    before = browse.dataset(copied, Asked(limit=3))
+    before = browse.dataset(copied, limit=3)
     key = before.first()["key"]
     before.match({"key": key}).tag_samples("exclude")
     found = browse.exhibit_of(copied, Asked(limit=6))
@@ -156,7 +156,7 @@ def test_a_call_that_breaks_off_leaves_what_was_there(fiftyone, copied: Path):
         database.load(replace(found, samples=broken), lambda *told: None)
     kept = database.find(found.name)
     assert len(kept) == 3
-    assert len(browse.dataset(copied, Asked(limit=6))) == 6
+    assert len(browse.dataset(copied, limit=6)) == 6
     assert not [name for name in fiftyone.list_datasets() if name.endswith("-loading")]
     database.find(found.name).name = f"{found.name}-loading"  # as one is left who is killed before the last step
     assert len(database.find(found.name)) == 6
