@@ -24,9 +24,10 @@ def jobs(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 
 def children() -> set[int]:
-    """Workers of this process; the resource tracker stays until the process ends."""
+    """Workers of this process; the resource tracker, and a database of other tests, stay until the process ends."""
     found = psutil.Process().children(recursive=True)
-    return {child.pid for child in found if "resource_tracker" not in " ".join(child.cmdline())}
+    others = ("resource_tracker", "mongod")
+    return {child.pid for child in found if not any(word in " ".join(child.cmdline()) for word in others)}
 
 
 @pytest.mark.parametrize("workers", [1, 2])
