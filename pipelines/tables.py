@@ -3,11 +3,13 @@
 import json
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, fields
+from pathlib import Path
 from typing import Any
 
+from ..manifests.errors import UsageError
 from ..manifests.record import Origin, Record
 from .filters import SCORES
 from .ledger import TMP, BuildFolder, Commit, sync
@@ -88,6 +90,32 @@ class Table:
 
         if rows:
             self._writer.write_table(pa.Table.from_pylist(rows, schema=self._schema))
+
+
+ROWS = 4_000
+"""Rows of a manifest that are read together."""
+
+
+def pieces(path: Path, columns: Sequence[str] | None = None) -> Iterator[Any]:
+    """A manifest as ``pyarrow`` tables of at most :data:`ROWS` rows, so that memory does not grow with it.
+
+    Args:
+        path: of the parquet file.
+        columns: those to read; None is all.
+
+    Raises:
+        UsageError: the file is damaged, or lacks a column.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        for batch in pq.ParquetFile(path).iter_batches(ROWS, columns=columns):
+            yield pa.Table.from_batches([batch])
+    except (OSError, pa.ArrowException) as error:
+        raise UsageError(
+            f"expected a manifest of a build, {path} cannot be read: {error}; run the build command again"
+        ) from error
 
 
 @contextmanager

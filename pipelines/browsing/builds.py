@@ -32,9 +32,6 @@ from .where import matching
 DIGITS = 12
 """Of a hash that names an edition."""
 
-ROWS = 4_000
-"""Rows of a manifest that are looked at together."""
-
 SHAPE = 1
 """Counts up when what is shown of equal data changes."""
 
@@ -98,12 +95,10 @@ def _identity(folder: BuildFolder, recipe: Recipe, limit: int, where: str) -> st
 def _manifest(folder: BuildFolder, recipe: Recipe, columns: Sequence[str] | None = None) -> Iterator[Any]:
     """The rows of the kept samples as tables, all columns or these: of the manifest, or of the shards done so far."""
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     path = folder.manifests / "samples.parquet"
     if path.is_file():
-        for batch in pq.ParquetFile(path).iter_batches(ROWS, columns=columns):
-            yield pa.Table.from_batches([batch])
+        yield from tables.pieces(path, columns)
         return
     for commit in commits(folder, recipe):
         kept = [tables.sample_columns(row, commit.tar) for row in rows_of(folder, commit) if row["kept"]]

@@ -22,7 +22,7 @@ from ..recipe import Recipe
 from ..rows import Row, commits, pool_path, pool_uses, rows_of, sample_reject, source_rejects
 from ..run_file import read_run, recipe_of
 from ..shard import ShardJob
-from .builds import DIGITS, ROWS, SHAPE, evenly
+from .builds import DIGITS, SHAPE, evenly
 from .exhibit import Exhibit, Panel, Shown, View
 from .media import Folder, Media, thumbnail
 from .triplets import PANELS, measured, panels_of
@@ -70,12 +70,10 @@ def exhibit(build: Path, name: str, *, count: int, weights: Path | None = None) 
 def _manifest(folder: BuildFolder, recipe: Recipe, columns: Sequence[str] | None = None) -> Iterator[Any]:
     """The rejects manifest as tables, all columns or these; before the build is finished, what will become it."""
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     path = folder.manifests / "rejects.parquet"
     if path.is_file():
-        for batch in pq.ParquetFile(path).iter_batches(ROWS, columns=columns):
-            yield pa.Table.from_batches([batch])
+        yield from tables.pieces(path, columns)
         return
     for chunk in _refused(folder, recipe):
         yield pa.Table.from_pylist(chunk, tables.rejects_schema())

@@ -84,7 +84,8 @@ def _chosen(scores: Scores, where: str, limit: int) -> list[Row]:
     found = matching(scores.flat(every), where)
     keys = set(zip(found["suite"].to_pylist(), found["id"].to_pylist(), strict=True))
     if not keys:
-        raise UsageError(f"expected cases to show, but --where: {where!r} is true of none")
+        what = f"--where: {where!r} is true of none" if where.strip() else "the report has none with a score of its own"
+        raise UsageError(f"expected cases to show, but {what}")
     return evenly([case for case in every if (case["suite"], case["id"]) in keys], limit)
 
 

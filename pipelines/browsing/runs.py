@@ -50,9 +50,9 @@ def _scores(run: Path) -> dict[int, dict[str, Any]]:
     for line in path.read_bytes().splitlines() if path.is_file() else ():
         try:
             row = json.loads(line)
-        except ValueError:
+            scores[int(row["step"])] = row
+        except (ValueError, LookupError, TypeError):
             continue
-        scores[int(row["step"])] = row
     return scores
 
 

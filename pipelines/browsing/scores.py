@@ -49,6 +49,11 @@ class Scores:
             raise UsageError(
                 f"expected a finished report with {REPORT} and {SAMPLES}, got {report}: {error}; run layerkit bench"
             ) from error
+        wanted = {"results", "suites", "environment"}
+        if not isinstance(self.table, dict) or not wanted <= self.table.keys():
+            raise UsageError(
+                f"{report / REPORT}: expected a report with {', '.join(sorted(wanted))}, got another; bench anew"
+            )
         self._report = report
 
     @cached_property
@@ -100,8 +105,8 @@ class Scores:
         try:
             places: dict[str, dict[str, str]] = json.loads((self._report / PLACES).read_bytes())
         except (OSError, ValueError):
-            return {"roots": {}, "folders": {}}
-        return places
+            places = {}
+        return {"roots": {}, "folders": {}, **(places if isinstance(places, dict) else {})}
 
     def cases(self) -> list[Row]:
         """A row a case, in the order of the report: :data:`CASE`, and model to measure to value."""

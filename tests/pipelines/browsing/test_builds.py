@@ -110,11 +110,11 @@ def test_a_limit_takes_them_from_all_of_the_build(tiny_build: Path):
 
 @pytest.mark.parametrize("count", [1, 2, 7, 10, 11])
 def test_evenly_is_even(count: int):
-    items = list(range(10))
-    chosen = evenly(items, count)
+    chosen = evenly(range(10), count)
     assert len(chosen) == len(set(chosen)) == min(count, 10)
-    gaps = np.diff([-0.5 * 10 / count, *chosen]) if count <= 10 else np.ones(1)
-    assert gaps.max() - gaps[1:].min(initial=gaps.max()) <= 1 or count == 1
+    gaps = np.diff(chosen)
+    assert gaps.max(initial=1) - gaps.min(initial=10 if len(gaps) else 1) <= 1
+    assert abs(chosen[0] - (9 - chosen[-1])) <= 1, "as far from one end as from the other"
 
 
 def test_a_condition_chooses_by_scores_and_passes_over_what_was_not_measured(tiny_build: Path):
@@ -176,6 +176,13 @@ def test_what_cannot_be_read_shows_why_and_hides_no_other(copied: Path):
         assert shown[key].values["fault"]
         assert shown[key].panels["image"].picture.is_file()
         assert shown[key].phash is None
+
+
+def test_a_damaged_manifest_is_named(copied: Path):
+    path = copied / "manifests/samples.parquet"
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(UsageError, match=r"samples\.parquet cannot be read: .*; run the build command again"):
+        exhibit(copied, "b", limit=5, where="")
 
 
 def test_no_build_and_an_empty_one_are_refused(tmp_path: Path, copied: Path):

@@ -159,6 +159,10 @@ def test_what_is_no_report_is_refused(tiny_report: Path, tmp_path: Path):
     (copied / SAMPLES).write_bytes(b"PAR1")
     with pytest.raises(UsageError, match=r"samples\.parquet"):
         Scores(copied)
+    shutil.copy(tiny_report / SAMPLES, copied / SAMPLES)
+    (copied / REPORT).write_text('{"schema": 1}')
+    with pytest.raises(UsageError, match="expected a report with environment, results, suites, got another"):
+        Scores(copied)
     (copied / REPORT).write_text("{")
     with pytest.raises(UsageError, match=r"report\.json"):
         Scores(copied)
