@@ -65,6 +65,7 @@ def label(
             cannot be written.
         RunError: the App's server does not start.
     """
+    _expect_work(build, role, limit)
     before = read_labels(out) if out.exists() else []
     write_labels(out, before)  # a file that cannot be written is found before the work, not after it
     with server.app(server.free_port(port)) as address:
@@ -101,10 +102,8 @@ def label_dataset(build: Path, role: str, limit: int = 500, before: Sequence[Lab
     Raises:
         UsageError: an unknown role, a limit below 1, no finished build, or no database.
     """
-    known = role_of(role)
-    if limit < 1:
-        raise UsageError(f"--limit: expected 1 or more samples, got {limit}")
-    chosen = evenly(list(tars_of(build)), limit)
+    known, keys = _expect_work(build, role, limit)
+    chosen = evenly(keys, limit)
     number = uuid.uuid4().hex[:8]
     name = f"{build.resolve().name}-{known}-{number}"
     said = {one.key: one for one in before if one.role == known}
@@ -120,8 +119,17 @@ def label_dataset(build: Path, role: str, limit: int = 500, before: Sequence[Lab
         samples=lambda: iter(shown),
         panels=("picture",),
         groups={"judge": ("key", "judge", "note")},
+        lasting=False,
     )
     return database.load(exhibit, lambda stage, done, total: None)
+
+
+def _expect_work(build: Path, role: str, limit: int) -> tuple[Role, list[str]]:
+    """The role and the keys of the build; what is asked for wrongly is said before FiftyOne is started."""
+    known = role_of(role)
+    if limit < 1:
+        raise UsageError(f"--limit: expected 1 or more samples, got {limit}")
+    return known, list(tars_of(build))
 
 
 def _shown(role: Role, media: Folder, key: str, sample: Mapping[str, bytes], said: Label | None) -> Shown:

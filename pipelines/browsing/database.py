@@ -143,7 +143,7 @@ def _filled(fiftyone: Any, exhibit: Exhibit, tags: Mapping[str, set[str]], tell:
     name = exhibit.name + _LOADING
     if fiftyone.dataset_exists(name):  # a call that was killed left it
         fiftyone.delete_dataset(name)
-    dataset = fiftyone.Dataset(name, persistent=True)
+    dataset = fiftyone.Dataset(name, persistent=exhibit.lasting)
     if len(exhibit.panels) > 1:
         dataset.add_group_field("group", default=exhibit.panels[0])
     hashes: dict[str, int] = {}

@@ -99,6 +99,7 @@ class Exhibit:
         groups: titles of groups of fields, to their fields, in the order to show them.
         said: key to tags that people gave it, as files of the folder say.
         views: to save. One that shows nothing is left out, unless it fills up later.
+        lasting: it is to be found again by another process, rather than gone with FiftyOne's last one.
         alike: perceptual hashes that far apart, in bits, count as near-duplicates; -1 looks for none.
     """
 
@@ -113,4 +114,5 @@ class Exhibit:
     groups: Mapping[str, Sequence[str]]
     said: Mapping[str, list[str]] = field(default_factory=dict)
     views: Sequence[View] = ()
+    lasting: bool = True
     alike: int = -1

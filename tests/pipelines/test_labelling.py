@@ -82,6 +82,18 @@ def test_what_cannot_be_shown_is_refused(tiny_build, tmp_path):
         label_dataset(tmp_path, "mask-quality")
 
 
+def test_what_is_asked_for_wrongly_is_said_before_anything_starts(tiny_build, tmp_path, monkeypatch):
+    monkeypatch.setattr(server, "app", lambda port: pytest.fail("nothing is to be started"))
+    for build, role in ((tiny_build, "taste"), (tmp_path, "mask-quality")):
+        with pytest.raises(UsageError):
+            label(build, role, tmp_path / "labels.jsonl")
+    assert not (tmp_path / "labels.jsonl").exists()
+
+
+def test_a_view_for_labels_does_not_outlive_fiftyone(dataset):
+    assert not dataset.persistent
+
+
 def someone(datasets: list, tags: dict[str, list[str]], seen: dict):
     """What stands in for a person before the App, who tags and presses Ctrl-C."""
 
