@@ -2,6 +2,7 @@
 
 import json
 import signal
+import tarfile
 
 import numpy as np
 import pytest
@@ -167,6 +168,12 @@ def test_a_dry_run_of_the_published_size_needs_nothing(layerkit):
         (("stats", "none"), "expected a build folder, got none"),
         (("stats", "none", "--what-if", "iou=1"), "--what-if: expected FILTER=LOW..HIGH"),
         (("label", "none"), "--out: expected the file for the labels"),
+        (("browse", "none"), "expected the folder of a build, a run or a report, got none"),
+        (("browse", "s3://bucket/x"), "expected a folder of this machine, got s3://bucket/x"),
+        (("browse", "none", "--limit", "0"), "--limit: expected 1 or more samples, got 0"),
+        (("browse", "none", "--no-app", "--html", "x.html"), "--no-app, --html: expected one of them, got 2"),
+        (("browse", "none", "--root", "x"), "--root: expected NAME=DIR"),
+        (("browse", "none", "--export-tags"), "expected the folder of a build, a run or a report, got none"),
         (("train", "mask-quality", "--data", "x", "--out", "y"), "--labels: expected a labels file"),
         (("train", "layerdecomp", "--data", "x"), "--out: expected the folder of the run"),
         (("train", "layerdecomp", "--out", "x"), "--data: expected the folder of a finished build"),
@@ -260,6 +267,42 @@ def test_fetch_names_what_is_missing_and_fails_where_another_run_may_help(layerk
 def test_debug_shows_the_traceback(layerkit):
     with pytest.raises(cli.UsageError):
         layerkit("--debug", "ls", "nothing")
+
+
+def test_what_is_excluded_is_told_by_verify_and_dropped_by_bench(layerkit, tmp_path):
+    out = tmp_path / "build"
+    layerkit("build-triplets", "demo", "--out", out, *TINY)
+    rows = json.loads(layerkit("verify", out, "--workers", 1, "--json")[1])
+    assert rows["excluded"] == 0
+    first, *others = sorted({path.partition(".")[0] for tar in (out / "data").iterdir() for path in names_in(tar)})
+    (out / "manifests/exclude.txt").write_text(first)
+    assert "excluded  1 samples, by manifests/exclude.txt" in layerkit("verify", out, "--workers", 1)[1]
+    (tmp_path / "ids.txt").write_text(others[0])
+    wanted = ("--model", "identity", "--suite", f"triplets:{out}", "--out", tmp_path / "report", "--json")
+    status, printed, _ = layerkit("bench", *wanted, "--exclude", tmp_path / "ids.txt")
+    report = json.loads(printed)
+    assert status == 0
+    assert {row["id"]: row["reason"] for row in report["dropped"]} == {
+        first: "excluded",
+        others[0]: "excluded",
+    }
+    assert {row["n"] for row in report["results"] if row["metric"] == "ssim"} == {2}
+    assert layerkit("bench", *wanted, "--exclude", tmp_path / "none.txt")[0] == 2
+
+
+def names_in(tar):
+    with tarfile.open(tar) as archive:
+        return archive.getnames()
+
+
+def test_a_page_of_a_build_needs_no_fiftyone(layerkit, tmp_path):
+    layerkit("build-triplets", "demo", "--out", tmp_path / "build", *TINY)
+    status, printed, _ = layerkit("browse", tmp_path / "build", "--limit", 2, "--html", tmp_path / "page.html")
+    assert (status, printed) == (0, f"page      {tmp_path / 'page.html'}\n")
+    assert (tmp_path / "page.html").read_text().count("<article") == 2
+    status, _, error = layerkit("browse", tmp_path / "build", "--html", tmp_path / "page.html")
+    assert status == 2
+    assert "add --overwrite" in error
 
 
 @pytest.mark.parametrize("table", ["recipes", "sources", "weights", "suites", "models", "metrics"])
