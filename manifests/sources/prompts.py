@@ -1,7 +1,7 @@
 """Source ``layerdiffuse:generate``: prompts that LayerDiffuse makes cut-outs of.
 
-A line of a txt is a prompt; a line of a jsonl is ``{"prompt": …}``, with ``seed`` and ``negative`` where they matter. A
-line that begins with a brace is read as such an object in a txt as well.
+A line of a txt is a prompt; a line of a jsonl is ``{"prompt": …}``, with ``seed``, ``negative``, ``foreground`` and
+``background`` where they matter. A line that begins with a brace is read as such an object in a txt as well.
 """
 
 import json
@@ -12,7 +12,11 @@ from pathlib import Path
 from ..entry import Entry
 from ..errors import UsageError
 
-_WANTED = 'expected {"prompt": "…"} with "seed" (0 or more) and "negative" (text) as options'
+_WANTED = (
+    'expected {"prompt": "…"} with "seed" (0 or more) and "negative", "foreground" and "background" (texts) as options'
+)
+
+_TEXTS = ("negative", "foreground", "background")
 
 # A file may begin with a byte order mark.
 _BLANK = b"\xef\xbb\xbf \t\r\n"
@@ -26,11 +30,15 @@ class Prompt:
         prompt: never empty.
         seed: of the noise, 0 to 2⁶³ - 1; None where the source leaves it open.
         negative: what to steer away from; empty = the generator's own.
+        foreground: of the object alone, for generators that take a text a layer; empty = ``prompt``.
+        background: of the scene alone, likewise.
     """
 
     prompt: str
     seed: int | None = None
     negative: str = ""
+    foreground: str = ""
+    background: str = ""
 
 
 def index(root: Path) -> Iterator[Entry]:
@@ -93,7 +101,7 @@ def parse_prompt(line: bytes) -> Prompt:
         raise UsageError(f"{_WANTED}, or plain UTF-8 text, got {line[:80]!r} ({error})") from error
     match row:
         case {"prompt": str(prompt)} if prompt.strip():
-            return Prompt(prompt.strip(), _seed(row.get("seed")), _negative(row.get("negative", "")))
+            return Prompt(prompt.strip(), _seed(row.get("seed")), **{name: _text(row, name) for name in _TEXTS})
     raise UsageError(f"{_WANTED}, got {text[:80]}")
 
 
@@ -103,7 +111,8 @@ def _seed(value: object) -> int | None:
     raise UsageError(f"{_WANTED}, got the seed {value!r}")
 
 
-def _negative(value: object) -> str:
+def _text(row: dict[str, object], name: str) -> str:
+    value = row.get(name, "")
     if isinstance(value, str):
         return value.strip()
-    raise UsageError(f"{_WANTED}, got the negative {value!r}")
+    raise UsageError(f"{_WANTED}, got the {name} {value!r}")
