@@ -112,7 +112,7 @@ class ComposedData:
             drop = candidate if isinstance(candidate, Drop) else judge(candidate.scores, self._mix.filters)
             if isinstance(candidate, Candidate) and drop is None:
                 layers = {name: getattr(candidate.layers, name) for name in self._view.layers}
-                return self._view(layers, f"{candidate.name}-{number:09d}", rng)
+                return self._view(layers, f"{candidate.name}-{number:09d}", rng, caption=candidate.caption)
         raise RunError(
             f"mix {self._mix.name}: {_ATTEMPTS} candidates of {self.size} px failed, the last by {drop}; "
             "train at a size nearer to the build's, or build with wider filters"
@@ -250,11 +250,13 @@ class RenderedData:
         """Those samples whose scene, at this attempt, shows a solid of a fit size."""
         draws = [generator(str(self._seed), "rendered", self._split, number, attempt) for number in numbers]
         scene = render([int(rng.integers(2**62)) for rng in draws], self.size)
-        taken = scene.triplets([int(rng.integers(count)) for rng, count in zip(draws, scene.count, strict=True)])
+        solids = [int(rng.integers(count)) for rng, count in zip(draws, scene.count, strict=True)]
+        taken = scene.triplets(solids)
         for place, (number, rng) in enumerate(zip(numbers, draws, strict=True)):
             if _SHOWN[0] <= float(taken.mask[place].mean()) <= _SHOWN[1]:
                 layers = {name: _levels(getattr(taken, name)[place]) for name in self._view.layers}
-                yield number, self._view(layers, f"rendered-{self._split}-{number:09d}", rng)
+                caption = scene.worlds[place].solids[solids[place]].caption
+                yield number, self._view(layers, f"rendered-{self._split}-{number:09d}", rng, caption=caption)
 
 
 def _levels(picture: Tensor) -> U8:

@@ -4,6 +4,7 @@ What a stream is stands in ``sample``; those that make their samples on load in 
 """
 
 import itertools
+import json
 import logging
 import os
 from collections import deque
@@ -28,6 +29,7 @@ U8 = NDArray[np.uint8]
 Places = NDArray[np.int64]
 Fetched = tuple[Batch, list[ShardError]]
 
+_RECORD = "json"  # the member that holds a sample's record, with its caption
 _BLOCK = 512  # bytes of a tar
 _OFTEN = 4096  # bytes of a member; a clear one of 1024 px has less
 _AHEAD = 2  # batches that are kept ready, for each worker
@@ -72,8 +74,8 @@ class ShardData:
         found: list[tuple[int, str, Places]] = []
         for number, (path, excluded) in enumerate(left_out):
             try:
-                held = ((number, key, places) for key, places in index(path, view.layers) if key not in excluded)
-                found += [one for one in held if choose(one[1])]
+                held = index(path, (*view.layers, _RECORD))
+                found += [(number, key, places) for key, places in held if key not in excluded and choose(key)]
             except ShardError as error:
                 if not skip_broken:
                     raise
@@ -118,22 +120,32 @@ class ShardData:
         """See :class:`~.sample.Stream`."""
         epoch, index = turn(number, len(self), self._seed, self._shuffle)
         key = self._keys[index]
-        return self._view(self._read(index), key, generator(str(self._seed), "view", epoch, key))
+        rng = generator(str(self._seed), "view", epoch, key)
+        return self._view(self._read(index), key, rng, caption=self._caption(index))
 
     def _read(self, index: int) -> dict[str, U8]:
         path, key = self._shards[self._shard[index]], self._keys[index]
+        places = zip(self._view.layers, self._places[index].tolist(), strict=False)  # the last one is the record's
         try:
             with path.open("rb", buffering=0) as file:
                 layers = {
                     name: _decoded(name, os.pread(file.fileno(), length, offset), "jpg" if is_jpeg else "png")
-                    for name, (offset, length, is_jpeg) in zip(
-                        self._view.layers, self._places[index].tolist(), strict=True
-                    )
+                    for name, (offset, length, is_jpeg) in places
                 }
         except (OSError, BadImage) as error:
             raise ShardError(f"{path}: {key}: {error}; verify the build, or leave the key out by --exclude") from error
         _check_shapes(layers, f"{path}: {key}")
         return layers
+
+    def _caption(self, index: int) -> str:
+        path, (offset, length, _) = self._shards[self._shard[index]], self._places[index, -1].tolist()
+        try:
+            with path.open("rb", buffering=0) as file:
+                return str(json.loads(os.pread(file.fileno(), length, offset))["caption"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ShardError(
+                f"{path}: {self._keys[index]}.json: expected a record with a caption ({error}); verify the build"
+            ) from error
 
 
 def _decoded(name: str, data: bytes, kind: str) -> U8:

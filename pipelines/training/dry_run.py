@@ -119,4 +119,5 @@ def _batch(config: TrainConfig) -> Triplets:
     channels = {"image": 3, "foreground": 4, "background": 3, "mask": 1}
     size = config.data.size
     layers = {name: torch.zeros(config.micro, count, size, size, device="meta") for name, count in channels.items()}
-    return Triplets(**layers, has_foreground=torch.ones(config.micro, dtype=torch.bool, device="meta"))
+    known = torch.ones(config.micro, dtype=torch.bool, device="meta")
+    return Triplets(**layers, has_foreground=known, captions=("a picture",) * config.micro)

@@ -46,6 +46,7 @@ class Sample:
         mask: of the visible object, made imperfect by policy, 0 or 255, (S, S).
         has_foreground: whether ``foreground`` is the truth.
         key: unique in its build.
+        caption: what the picture shows, or empty.
     """
 
     image: U8
@@ -54,6 +55,7 @@ class Sample:
     mask: U8
     has_foreground: bool
     key: str
+    caption: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -67,6 +69,7 @@ class Batch:
         mask: 0 or 255, (B, 1, S, S).
         has_foreground: bool (B,).
         keys: of the samples.
+        captions: of the samples.
     """
 
     image: torch.Tensor
@@ -75,6 +78,7 @@ class Batch:
     mask: torch.Tensor
     has_foreground: torch.Tensor
     keys: tuple[str, ...]
+    captions: tuple[str, ...]
 
 
 def collate(samples: Sequence[Sample]) -> Batch:
@@ -86,6 +90,7 @@ def collate(samples: Sequence[Sample]) -> Batch:
         mask=_stacked([sample.mask[..., None] for sample in samples]),
         has_foreground=torch.tensor([sample.has_foreground for sample in samples]),
         keys=tuple(sample.key for sample in samples),
+        captions=tuple(sample.caption for sample in samples),
     )
 
 
@@ -145,7 +150,9 @@ class View:
         """The layers that it needs: :data:`READ`, and ``shadow`` where that is taken out."""
         return READ if self.effects else (*READ, "shadow")
 
-    def __call__(self, layers: Mapping[str, U8], key: str, rng: np.random.Generator, *, known: bool = True) -> Sample:
+    def __call__(
+        self, layers: Mapping[str, U8], key: str, rng: np.random.Generator, *, known: bool = True, caption: str = ""
+    ) -> Sample:
         """Crop, shrink and mirror full-size ``layers``, named as in :attr:`layers`; ``known`` is ``has_foreground``."""
         if not self.effects:
             layers = {**layers, "foreground": object_alone(layers["foreground"], layers["shadow"])}
@@ -157,7 +164,7 @@ class View:
         if not covered.any():
             covered = seen["mask"] > 0  # a speck that no pixel holds half of
         seen["mask"] = augment(covered, rng, self.masks)[0].astype(np.uint8) * 255
-        return Sample(**seen, has_foreground=known, key=key)
+        return Sample(**seen, has_foreground=known, key=key, caption=caption)
 
     def _square(self, mask: U8, key: str, rng: np.random.Generator) -> tuple[slice, slice]:
         shorter = min(mask.shape)

@@ -53,7 +53,7 @@ def triplets(batch: Batch, device: torch.device | str) -> Triplets:
         name: getattr(batch, name).to(device, non_blocking=True).float() / 255
         for name in ("image", "foreground", "background", "mask")
     }
-    return Triplets(**layers, has_foreground=batch.has_foreground.to(device))
+    return Triplets(**layers, has_foreground=batch.has_foreground.to(device), captions=batch.captions)
 
 
 def torch_generator(seed: int, *names: str | int) -> torch.Generator:

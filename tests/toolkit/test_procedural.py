@@ -280,7 +280,15 @@ def test_eight_bit_layers_keep_the_promises_of_a_triplet(scene):
         assert list(broken_promises(layers, len(folded))) == []
         exact = hwc(scene.triplets([n - 1 for n in scene.count]).image)[b] * 255
         assert np.abs(exact - image).max() <= 2.5
-        assert picture.captions[1] == f"a rendered {scene.worlds[b].solids[0].kind}"
+        assert picture.captions[1] == scene.worlds[b].solids[0].caption
+
+
+@pytest.mark.parametrize(
+    ("colour", "name"), [((0.9, 0.1, 0.15), "red"), ((0.12, 0.08, 0.1), "black"), ((0.2, 0.25, 0.9), "blue")]
+)
+def test_a_solid_is_called_by_its_colour_and_shape(colour, name):
+    solid = Solid(kind="cone", scale=np.ones(3), turn=np.eye(3), centre=np.zeros(3), colour=colour)
+    assert solid.caption == f"a rendered {name} cone"
 
 
 def test_the_bytes_of_a_seed_do_not_depend_on_its_neighbours():

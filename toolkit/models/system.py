@@ -25,6 +25,7 @@ class Triplets:
         background: (N, 3, H, W).
         mask: of the visible object, perhaps imperfect, 0 or 1, (N, 1, H, W).
         has_foreground: (N,), bool; False for a pair of photographs with and without the object.
+        captions: N texts of the pictures, each perhaps empty; none where nothing that looks at them is trained.
     """
 
     image: Tensor
@@ -32,6 +33,7 @@ class Triplets:
     background: Tensor
     mask: Tensor
     has_foreground: Tensor
+    captions: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -113,7 +113,7 @@ class Scene:
             image = compose.over_u8(compose.fold_shadow_u8(solid[..., :3], solid[..., 3], shade), image)
             solids.append(solid)
             shadows.append(shade)
-        captions = ("", *(f"a rendered {solid.kind}" for solid in self.worlds[index].solids))
+        captions = ("", *(solid.caption for solid in self.worlds[index].solids))
         return LayeredPicture(background=plate, layers=tuple(solids), captions=captions, shadows=tuple(shadows)), image
 
 

@@ -25,6 +25,19 @@ TEXTURES: tuple[Texture, ...] = get_args(Texture)
 VERSION = 1
 """Raised with every change that gives other pixels for the same seed."""
 
+_COLOURS: dict[str, Triple] = {
+    "black": (0.1, 0.1, 0.1),
+    "grey": (0.5, 0.5, 0.5),
+    "white": (0.9, 0.9, 0.9),
+    "red": (0.8, 0.2, 0.2),
+    "green": (0.2, 0.7, 0.2),
+    "blue": (0.2, 0.3, 0.8),
+    "yellow": (0.8, 0.8, 0.2),
+    "purple": (0.7, 0.2, 0.7),
+    "turquoise": (0.2, 0.7, 0.8),
+}
+"""Albedos that go by a name."""
+
 _DISTANCE = 6.0  # of the camera from the point it looks at
 _TRIES = 30  # placements drawn before a scene does with fewer solids
 _ROUND = ("cylinder", "cone", "capsule", "torus")  # as wide as deep
@@ -155,6 +168,12 @@ class Solid:
     def radius(self) -> float:
         """Of the bounding sphere around ``centre``."""
         return _bound(self.kind, self.scale)
+
+    @property
+    def caption(self) -> str:
+        """What a picture of it shows: the colour that its albedo is nearest to, and its shape."""
+        nearest = min(_COLOURS, key=lambda name: math.dist(_COLOURS[name], self.colour))
+        return f"a rendered {nearest} {self.kind}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -1,4 +1,5 @@
 import itertools
+import json
 import shutil
 import threading
 from collections.abc import Callable
@@ -43,7 +44,7 @@ def layers_of(number: int) -> dict[str, np.ndarray]:
 
 
 def members_of(layers: dict[str, np.ndarray]) -> dict[str, bytes]:
-    return {f"{name}.png": encode_png(layer) for name, layer in layers.items()} | {"json": b"{}"}
+    return {f"{name}.png": encode_png(layer) for name, layer in layers.items()} | {"json": b'{"caption": "noise"}'}
 
 
 def write_shard(path: Path, samples: dict[str, dict[str, bytes]]) -> None:
@@ -97,7 +98,7 @@ def test_members_come_as_they_were_written(folder: Path):
     assert len(data) == COUNT
     for number in range(COUNT):
         sample = data[number]
-        assert sample.key == f"s{number:02d}"
+        assert (sample.key, sample.caption) == (f"s{number:02d}", "noise")
         assert sample.has_foreground
         for name in LAYERS:
             assert np.array_equal(getattr(sample, name), layers_of(number)[name])
@@ -110,6 +111,7 @@ def test_a_real_build_reads_as_its_own_decoder_reads_it(tiny_build: Path):
     for number, (key, members) in enumerate(truth):
         layers, sample = decode_layers(members), data[number]
         assert sample.key == key
+        assert sample.caption == json.loads(members["json"])["caption"] != ""
         assert np.array_equal(sample.image, layers.image)
         assert np.array_equal(sample.mask, layers.mask)
         assert np.array_equal(sample.background, over_u8(layers.occluder, layers.background))
@@ -171,6 +173,7 @@ def test_rendered_scenes_are_drawn_by_number_and_recompose():
     assert not np.array_equal(samples[0].image, RenderedData("val", View(size=32))[3].image)
     for sample in samples:
         assert 0.02 <= (sample.mask > 0).mean() <= 0.5
+        assert sample.caption.startswith("a rendered ")
         assert np.abs(over_u8(sample.foreground, sample.background).astype(int) - sample.image).max() <= 3
 
 
@@ -249,6 +252,12 @@ def test_a_member_of_another_shape_is_named(damaged: Callable[[bytes], Path]):
         [data[k] for k in range(4)]
 
 
+def test_a_record_without_a_caption_is_named(tmp_path: Path):
+    write_shard(tmp_path / "data" / "train-a-000000.tar", {"s": members_of(layers_of(0)) | {"json": b"[]"}})
+    with pytest.raises(ShardError, match=r"s\.json: expected a record with a caption"):
+        ShardData([tmp_path], "train", PLAIN)[0]
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 def test_broken_samples_stop_the_batches_or_are_replaced_and_counted(
     damaged: Callable[[bytes], Path], workers: int, caplog: pytest.LogCaptureFixture
@@ -314,6 +323,7 @@ def test_a_batch_is_uint8_and_channel_first(folder: Path):
     }
     assert all(getattr(batch, name).dtype == torch.uint8 for name in LAYERS)
     assert batch.has_foreground.tolist() == [True] * 5
+    assert batch.captions == ("noise",) * 5
     assert batch.image[3, 1].numpy().tolist() == layers_of(3)["image"][..., 1].tolist()
 
 
@@ -527,7 +537,7 @@ def test_composed_samples_recompose_to_the_bit(composed: ComposedData):
     samples = [composed[k] for k in range(12)]
     whole = [np.array_equal(over_u8(one.foreground, one.background), one.image) for one in samples]
     assert sum(whole) >= 4  # where nothing stands in front
-    assert all(one.mask.any() and one.has_foreground for one in samples)
+    assert all(one.mask.any() and one.has_foreground and one.caption for one in samples)
 
 
 def test_composed_batches_resume_and_share_workers(composed: ComposedData):
