@@ -7,6 +7,9 @@ from typing import Any
 from .errors import UsageError
 from .recipes import assign, load_table, parse_setting
 
+_WHOLE = ("masks", "scores")
+"""Tables that a preset replaces as a whole."""
+
 _HERE = Path(__file__).parent / "training"
 
 
@@ -54,6 +57,6 @@ def _over(upper: Mapping[str, Any], lower: Mapping[str, Any]) -> dict[str, Any]:
     merged = dict(lower)
     for key, value in upper.items():
         below = merged.get(key)
-        is_table = isinstance(value, Mapping) and isinstance(below, Mapping) and key != "masks"
+        is_table = isinstance(value, Mapping) and isinstance(below, Mapping) and key not in _WHOLE
         merged[key] = _over(value, below) if is_table and below is not None else value
     return merged

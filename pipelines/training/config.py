@@ -9,6 +9,7 @@ from typing import Any, Literal
 from ...manifests import schema, trainings
 from ...manifests.errors import UsageError
 from ...toolkit.models import registry
+from ..filters import SCORES
 from .sample import View
 
 _MAY_CHANGE = (
@@ -37,6 +38,8 @@ class DataOptions:
         effects: see :class:`~.sample.View`; False is LayerDecomp's ablation ``v1``.
         amodal: see :class:`~.sample.View`.
         without: sources whose foregrounds are left out.
+        scores: limits of scores in the builds' records, (lowest, highest) by the filter's name: a sample of the shards
+            whose score was measured and lies outside is left out, so that one build serves with and without a filter.
         held_out: share of the samples that are held out of a build without a split ``val``, by a hash of their keys:
             they share pictures with those trained on.
     """
@@ -50,9 +53,12 @@ class DataOptions:
     effects: bool = True
     amodal: bool = False
     without: tuple[str, ...] = ()
+    scores: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     held_out: float = 0.1
 
     def __post_init__(self) -> None:
+        if unknown := [name for name in self.scores if name not in SCORES]:
+            raise UsageError(f"scores: expected names of {', '.join(SCORES)}, got {', '.join(unknown)}")
         if min(self.compose, self.pairs) < 0 or self.compose + self.pairs > 1:
             raise UsageError(
                 f"compose and pairs: expected shares that sum to 1 at most, got {self.compose}, {self.pairs}"

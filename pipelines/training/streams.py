@@ -2,17 +2,18 @@
 
 import hashlib
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-
-import pyarrow.parquet as pq
+from typing import Any
 
 from ...manifests.errors import ShardError, UsageError
 from ...manifests.exclusions import read_keys
+from ...manifests.record import NOT_MEASURED
 from ..ledger import BuildFolder
 from ..run_file import read_run, recipe_of
+from ..tables import pieces
 from .composed import ComposedData, PairData, RenderedData
 from .config import DataOptions
 from .data import ShardData
@@ -57,6 +58,10 @@ def trained_on(options: DataOptions, sources: Sources, seed: int, *, skip_broken
         raise UsageError("--pairs: expected a share of the pairs as well; add --set data.pairs=0.1")
     parts: list[tuple[Stream, float]] = []
     if sources.rendered:
+        if options.scores:
+            raise UsageError(
+                "data.scores: expected none with --data procedural, whose scenes have none; leave them out"
+            )
         parts.append((RenderedData("train", options.view(), seed), 1 - options.pairs))
     elif options.compose + options.pairs < 1:
         choose = _choice(options, sources, held_out=False)
@@ -120,6 +125,8 @@ def _choice(options: DataOptions, sources: Sources, *, held_out: bool) -> Callab
     left_out = set(read_keys(sources.exclude)) if sources.exclude else set()
     if options.without:
         left_out.update(key for build in sources.builds for key in _made_of(build, options.without))
+    if options.scores:
+        left_out.update(key for build in sources.builds for key in _outside(build, options.scores))
     limit = None if _has_split(sources) else options.held_out * 2**32
     return lambda key: key not in left_out and (limit is None or (_hash(key) < limit) == held_out)
 
@@ -130,16 +137,27 @@ def _hash(key: str) -> int:
 
 def _made_of(build: Path, datasets: Sequence[str]) -> Iterator[str]:
     """Keys of the samples whose foreground comes from one of these data sets."""
-    path = BuildFolder(build).manifests / "samples.parquet"
-    try:
-        rows = pq.read_table(path, columns=["key", "layers"])
-    except OSError as error:
-        raise UsageError(
-            f"without: expected the manifest of a finished build, {path} cannot be read: {error}"
-        ) from error
-    for key, layers in zip(rows["key"].to_pylist(), rows["layers"].to_pylist(), strict=True):
+    for key, layers in _manifest(build, "layers", "without"):
         if any(layer["layer"] == "foreground" and layer["dataset"] in datasets for layer in layers):
             yield key
+
+
+def _outside(build: Path, limits: Mapping[str, tuple[float, float]]) -> Iterator[str]:
+    """Keys of the samples of which a score that was measured lies outside of its limits."""
+    for key, scores in _manifest(build, "scores", "scores"):
+        for name, (low, high) in limits.items():
+            if scores[name] != NOT_MEASURED and not low <= scores[name] <= high:
+                yield key
+
+
+def _manifest(build: Path, column: str, option: str) -> Iterator[tuple[str, Any]]:
+    """Key and one column of every sample of a build; ``option`` is what asks for it."""
+    path = BuildFolder(build).manifests / "samples.parquet"
+    try:
+        for rows in pieces(path, ["key", column]):
+            yield from zip(rows["key"].to_pylist(), rows[column].to_pylist(), strict=True)
+    except UsageError as error:
+        raise UsageError(f"{option}: {error}") from error
 
 
 def _composed(options: DataOptions, sources: Sources, seed: int) -> Iterator[tuple[Stream, float]]:

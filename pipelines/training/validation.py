@@ -70,9 +70,23 @@ def validate(system: System, samples: Sequence[Sample], micro: int, seed: int) -
         micro: samples that are held at a time.
         seed: of the system's randomness.
     """
-    layers = list(_predicted(system, samples, micro, seed))
-    rows = [_scores(sample, made) for sample, made in zip(samples, layers, strict=True)]
+    shown = samples[:_ROWS] if system.generates else samples
+    layers = list(_predicted(system, shown, micro, seed))
+    if system.generates:
+        rows = list(_losses(system, samples, seed))
+    else:
+        rows = [_scores(sample, made) for sample, made in zip(samples, layers, strict=True)]
     return Validation(scores=_means(rows), pictures=_pictures(samples[:_ROWS], layers))
+
+
+@torch.no_grad()
+def _losses(system: System, samples: Sequence[Sample], seed: int) -> Iterator[Mapping[str, float]]:
+    """The losses of held-out samples, a row each, all at the same noise at every step of a run."""
+    device = next(system.parameters()).device
+    for sample in samples:
+        generator = torch_generator(seed, "validation", sample.key)
+        losses = system(triplets(collate([sample]), device), generator, 0)
+        yield {f"held_out_{name}": float(loss) for name, loss in losses.items()}
 
 
 def _means(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:

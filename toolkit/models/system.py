@@ -78,10 +78,13 @@ class System(nn.Module):
     Attributes:
         multiple: sides of pictures must be multiples of this, px.
         effects: whether the foregrounds that it is trained on hold their shadows; None where it does not matter.
+        generates: whether what it predicts is drawn from the captions alone: there is then no truth to compare it with,
+            and its losses on held-out samples are what is validated.
     """
 
     multiple: int = 1
     effects: bool | None = None
+    generates: bool = False
 
     def forward(self, batch: Triplets, generator: torch.Generator, step: int) -> dict[str, Tensor]:
         """Losses of one step, scalars by name; ``loss`` is what to minimise.
@@ -94,7 +97,10 @@ class System(nn.Module):
         raise NotImplementedError
 
     def predict(self, batch: Triplets, generator: torch.Generator) -> Predicted:
-        """What it makes of a batch, without gradients; a decomposer looks at ``image`` and ``mask`` alone."""
+        """What it makes of a batch, without gradients.
+
+        A decomposer looks at ``image`` and ``mask`` alone, a generator at ``captions``.
+        """
         background, foreground = self.decompose(batch.image, batch.mask, generator)
         return Predicted(background=background, foreground=foreground)
 

@@ -5,14 +5,18 @@ colour there, and the mask its alpha, so that a shadow is of the foreground, as 
 """
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
+from ...manifests import schema
 from ...manifests.errors import UsageError
+from ...manifests.recipes import load_table
 from .patch_discriminator import Adversarial, PatchDiscriminator, adversarial_losses, untouched
 from .rgba_vae_training import load_perceptual
+from .runs import CONFIG
 from .system import Origin, Predicted, System, Triplets
 from .text2layer_codec import LAYERS, CodecOptions, LayerCodec
 from .text2layer_loss import composition_loss, laplacian_loss
@@ -94,16 +98,16 @@ class Text2LayerAe(System):
         return {**self.trained(), **gathered}
 
     def layers_of(self, batch: Triplets) -> Tensor:
-        """The stack (N, 7, H, W) in -1..1 that the codec encodes; of a pair without a foreground the mask is empty."""
-        alpha = batch.foreground[:, 3:] * batch.has_foreground[:, None, None, None]
-        colour = batch.foreground[:, :3] * (alpha > self.options.threshold)
-        return 2 * torch.cat([colour, batch.background, alpha], 1) - 1
+        """See :func:`stacked`."""
+        return stacked(batch, self.options.threshold)
 
     def forward(self, batch: Triplets, generator: torch.Generator, step: int) -> dict[str, Tensor]:
         """See :meth:`System.forward`."""
         layers, weights = self.layers_of(batch), self.options.loss
         spread = self.codec.encode(layers)
-        made = self.codec.decode(spread.sample(generator) if self.options.sampled else spread.mode())
+        latent = spread.sample(generator) if self.options.sampled else spread.mode()
+        self.codec.gather(latent)
+        made = self.codec.decode(latent)
         true = dict(zip(LAYERS, torch.split(layers, list(LAYERS.values()), 1), strict=True)) | {
             "image": 2 * batch.image - 1
         }
@@ -141,13 +145,49 @@ class Text2LayerAe(System):
     @torch.no_grad()
     def predict(self, batch: Triplets, generator: torch.Generator) -> Predicted:
         """The layers, encoded and decoded."""
-        made = self.codec.decode(self.codec.encode(self.layers_of(batch)).mode())
-        given = {name: ((made[name] + 1) / 2).clamp(0, 1) for name in LAYERS}
-        return Predicted(background=given["background"], foreground=torch.cat([given["foreground"], given["mask"]], 1))
+        return unstacked(self.codec.decode(self.codec.encode(self.layers_of(batch)).mode()))
+
+
+def stacked(batch: Triplets, threshold: float) -> Tensor:
+    """The stack (N, 7, H, W) in -1..1 that the codec encodes; of a pair without a foreground the mask is empty.
+
+    Args:
+        batch: of any size that the codec takes.
+        threshold: of the mask, above which the foreground has its colour; below it is black.
+    """
+    alpha = batch.foreground[:, 3:] * batch.has_foreground[:, None, None, None]
+    colour = batch.foreground[:, :3] * (alpha > threshold)
+    return 2 * torch.cat([colour, batch.background, alpha], 1) - 1
+
+
+def unstacked(made: dict[str, Tensor]) -> Predicted:
+    """The layers that a codec decoded, cut to 0..1."""
+    given = {name: ((made[name] + 1) / 2).clamp(0, 1) for name in LAYERS}
+    return Predicted(background=given["background"], foreground=torch.cat([given["foreground"], given["mask"]], 1))
 
 
 def _mean(parts: list[Tensor]) -> Tensor:
     return torch.stack(parts).mean()
+
+
+def load_codec(run: Path, *, meta: bool = False) -> tuple[LayerCodec, float]:
+    """The codec of a trained run, frozen and in evaluation mode, and its threshold; see :func:`stacked`.
+
+    Args:
+        run: its folder.
+        meta: only its sizes matter; no weights are read.
+
+    Raises:
+        UsageError: the folder is no run of ``text2layer-ae``.
+    """
+    table = load_table(run / CONFIG)
+    if table.get("system") != "text2layer-ae":
+        raise UsageError(f"{run / CONFIG}: expected a run of text2layer-ae, got one of {table.get('system')}")
+    options = schema.parse(Text2LayerAeOptions, table.get("model", {}), f"{run / CONFIG}: model")
+    system = build(options, Origin(run=run))
+    if not meta:
+        system.restore(run)
+    return system.codec.requires_grad_(False).eval(), options.threshold
 
 
 def build(options: Text2LayerAeOptions, origin: Origin) -> Text2LayerAe:

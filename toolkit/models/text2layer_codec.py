@@ -22,6 +22,8 @@ from .rgba_vae import PRESETS, Vae
 LAYERS = {"foreground": 3, "background": 3, "mask": 1}
 """Channels of each layer, in the order of the stack."""
 
+_MOMENTUM = 0.01  # of the statistics of the latent
+
 PICTURE = {"image": 3}
 """What the auxiliary head predicts."""
 
@@ -70,6 +72,7 @@ class LayerCodec(nn.Module):
         self.parts = nn.ModuleList(_autoencoder(options, some, extra) for some in names)
         self._outputs = [{name: LAYERS[name] for name in some} | extra for some in names]
         self._inputs = [sum(LAYERS[name] for name in some) for some in names]
+        self.norm = nn.BatchNorm2d(self.latent_channels, affine=False, momentum=_MOMENTUM)
 
     @property
     def multiple(self) -> int:
@@ -103,6 +106,32 @@ class LayerCodec(nn.Module):
             channels = torch.split(vae.decode(some).sample, list(outputs.values()), 1)
             decoded |= dict(zip(outputs, channels, strict=True))
         return decoded
+
+    def gather(self, latent: Tensor) -> None:
+        """Note means and variances of latents, in training; :meth:`normalised` is by them.
+
+        Latent diffusion divides by the deviation of the first batch (arXiv 2112.10752, appendix G); a running one of
+        each channel is saved with the weights, and so is the same for whoever reads them.
+        """
+        self.norm(latent.detach())
+
+    def normalised(self, latent: Tensor) -> Tensor:
+        """The latent with a mean of about 0 and a variance of about 1 in every channel, for diffusion."""
+        return (latent - self._mean) / self._deviation
+
+    def denormalised(self, latent: Tensor) -> Tensor:
+        """The inverse of :meth:`normalised`."""
+        return latent * self._deviation + self._mean
+
+    @property
+    def _mean(self) -> Tensor:
+        mean: Any = self.norm.running_mean
+        return mean[:, None, None]  # type: ignore[no-any-return]
+
+    @property
+    def _deviation(self) -> Tensor:
+        variance: Any = self.norm.running_var
+        return (variance[:, None, None] + self.norm.eps).sqrt()  # type: ignore[no-any-return]
 
     @property
     def last(self) -> Tensor:

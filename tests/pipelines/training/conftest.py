@@ -30,11 +30,26 @@ def one_thread() -> None:
 
 
 @pytest.fixture(scope="session")
-def short_config() -> Callable[..., TrainConfig]:
+def needed(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[str, ...]]:
+    """``needed(name)``: settings without which the debug preset of a recipe cannot run: the runs that it stands on."""
+    codec = tmp_path_factory.mktemp("codec") / "run"
+
+    def settings(name: str) -> tuple[str, ...]:
+        if name != "text2layer":
+            return ()
+        if not codec.exists():
+            train(load("text2layer-ae", ["debug"], SHORT, steps=1), Sources(rendered=True), codec)
+        return (f"model.codec='{codec}'",)
+
+    return settings
+
+
+@pytest.fixture(scope="session")
+def short_config(needed: Callable[[str], tuple[str, ...]]) -> Callable[..., TrainConfig]:
     """``short_config(name, *settings, **keys)``: the debug preset of a recipe, cut short."""
 
     def make(name: str = "layerdecomp", *settings: str, **keys: Any) -> TrainConfig:
-        return load(name, ["debug"], [*SHORT, *settings], **{"steps": 4, **keys})
+        return load(name, ["debug"], [*SHORT, *needed(name), *settings], **{"steps": 4, **keys})
 
     return make
 

@@ -81,9 +81,9 @@ def test_a_size_that_does_not_fit_is_refused(toy: Callable[..., TrainConfig]):
         plan(dataclasses.replace(config, data=dataclasses.replace(config.data, size=6)))
 
 
-@pytest.mark.parametrize("name", ["layerdecomp", "rgba-vae", "outpaint-and-remove", "text2layer-ae"])
-def test_parameters_are_those_of_the_system_that_is_built(name: str):
-    config = load(name, ["debug"])
+@pytest.mark.parametrize("name", ["layerdecomp", "rgba-vae", "outpaint-and-remove", "text2layer-ae", "text2layer"])
+def test_parameters_are_those_of_the_system_that_is_built(name: str, needed: Callable[[str], tuple[str, ...]]):
+    config = load(name, ["debug"], needed(name))
     _, system = made_system(config, Origin(base=config.base))
     found = plan(config)
     trained = sum(parameter.numel() for parameter in system.trained().values())
@@ -100,6 +100,8 @@ def test_parameters_are_those_of_the_system_that_is_built(name: str):
         ("layerdecomp", ["v0"]),
         ("layerdecomp", ["small"]),
         ("rgba-vae", []),
+        ("text2layer", []),
+        ("text2layer", ["512"]),
         pytest.param("outpaint-and-remove", [], marks=pytest.mark.slow),
     ],
 )

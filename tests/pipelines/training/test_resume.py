@@ -27,6 +27,7 @@ WEIGHTS = {
     "outpaint-and-remove": "weights.safetensors",
     "rgba-vae": "vae/diffusion_pytorch_model.safetensors",
     "text2layer-ae": "weights.safetensors",
+    "text2layer": "weights.safetensors",
 }
 COMMAND = ("-m", "layerkit", "train", "layerdecomp", "--data", "procedural", "--preset", "debug")
 

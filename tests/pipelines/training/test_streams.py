@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from layerkit.manifests.errors import UsageError
+from layerkit.manifests.record import NOT_MEASURED
 from layerkit.pipelines.training.config import DataOptions
 from layerkit.pipelines.training.sample import Stream
 from layerkit.pipelines.training.streams import Sources, held_out_how, trained_on, validated_on
@@ -146,9 +147,28 @@ def test_foregrounds_of_a_data_set_are_left_out(tiny_build: Path, tmp_path: Path
         trained_on(with_options(without=("layerdiffuse", "embedded")), sources, seed=0)
 
 
+def test_samples_whose_scores_lie_outside_are_left_out(tiny_build: Path, tmp_path: Path):
+    build = shutil.copytree(tiny_build, tmp_path / "build")
+    manifest = build / "manifests" / "samples.parquet"
+    table = pq.read_table(manifest)
+    rows = table.to_pylist()
+    for number, row in enumerate(rows):
+        row["scores"]["mask_quality"] = (0.2, 0.7, NOT_MEASURED)[number % 3]
+    pq.write_table(pa.Table.from_pylist(rows, schema=table.schema), manifest)
+    sources = Sources(builds=(build,))
+    limited = with_options(scores={"mask_quality": (0.5, 1.0)}, held_out=0.0)
+    left = {row["key"] for number, row in enumerate(rows) if number % 3}
+    assert set(keys_of(trained_on(limited, sources, seed=0), 60)) == left
+    assert set(keys_of(trained_on(with_options(held_out=0.0), sources, seed=0), 60)) == keys_in(build)
+    with pytest.raises(UsageError, match=r"data\.scores: expected none with --data procedural"):
+        trained_on(limited, Sources(rendered=True), seed=0)
+    with pytest.raises(UsageError, match=r"scores: expected names of side, .*, got beauty"):
+        with_options(scores={"beauty": (0.0, 1.0)})
+
+
 def test_a_build_without_a_manifest_cannot_say_what_it_is_made_of(tiny_build: Path, tmp_path: Path):
     (tmp_path / "data").symlink_to(tiny_build / "data")
-    with pytest.raises(UsageError, match=r"without: expected the manifest of a finished build, .*samples\.parquet"):
+    with pytest.raises(UsageError, match=r"without: expected a manifest of a build, .*samples\.parquet"):
         trained_on(with_options(without=("x",)), Sources(builds=(tmp_path,)), seed=0)
 
 
