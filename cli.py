@@ -377,8 +377,75 @@ def _one_of(option: str, given: str, known: tuple[str, ...]) -> None:
 
 
 @app.command()
+def generate(
+    prompt: Annotated[list[str] | None, typer.Argument(metavar="[PROMPT]…", help="What to draw.")] = None,
+    model: Annotated[
+        str, typer.Option(help="A generator of layerkit ls generators; the folder of a run; python:MODULE:NAME.")
+    ] = "",
+    out: Annotated[Path | None, typer.Option(help="Gets a folder of layers for each picture.")] = None,
+    prompts: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Of prompts, a txt with one a line, or a jsonl with seeds.")
+    ] = None,
+    negative: Annotated[str, typer.Option(help="What to steer away from.")] = "",
+    foreground: Annotated[str, typer.Option(help="Of the object alone, for models with a text a layer.")] = "",
+    background: Annotated[str, typer.Option(help="Of the scene alone, likewise.")] = "",
+    count: Annotated[int, typer.Option(help="Pictures of each prompt.")] = 1,
+    seed: Annotated[int, typer.Option(help="Of all noise; what is drawn is recorded with the seed of its own.")] = 0,
+    size: Annotated[
+        str | None, typer.Option(metavar="PX|WxH", help="Side, or width and height; default: as trained.")
+    ] = None,
+    steps: Annotated[int | None, typer.Option(help="Of sampling; default: the model's own.")] = None,
+    guidance: Annotated[float | None, typer.Option(help="Scale; default: the model's own.")] = None,
+    batch: Annotated[int, typer.Option(help="Pictures at a time.")] = 1,
+    base: Annotated[str, typer.Option(metavar="ID|DIR", help="Of a run: another base than it was trained on.")] = "",
+    device: Annotated[str | None, typer.Option(help="cpu or cuda; default: cuda where there is one.")] = None,
+    weights: Annotated[Path | None, typer.Option(help="Folder of pre-trained weights, beside the hub cache.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Write over what is there.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Draw layers from text: RGBA foreground, background, both blended, mask, and a strip of them all."""
+    if out is None or not model:
+        missing = "--out: expected the folder for the layers" if out is None else "--model: expected a generator"
+        raise UsageError(f"{missing}, got nothing; add {'--out DIR' if out is None else '--model NAME or a run'}")
+    from .manifests.sources.prompts import Prompt, read_prompts
+    from .pipelines.generate import generate as run
+    from .toolkit.generators import load
+    from .toolkit.generators.options import Options
+
+    texts = {"negative": negative, "foreground": foreground, "background": background}
+    if prompts and (told := [f"--{name}" for name, text in texts.items() if text]):
+        raise UsageError(f"{', '.join(told)}: expected with a PROMPT, got --prompts; write them into its rows")
+    asked = [Prompt(text, **texts) for text in prompt or []] + (read_prompts(prompts) if prompts else [])
+    if not all(one.prompt.strip() for one in asked) or not asked:
+        raise UsageError('PROMPT: expected what to draw, got nothing; add "a red mug on a table", or --prompts FILE')
+    options = Options(weights=weights, size=_size(size), steps=steps, guidance=guidance, base=base, device=device)
+    loaded = load(model, options)
+    ways: dict[str, Any] = {"count": count, "seed": seed, "batch": batch, "overwrite": overwrite}
+    try:
+        with _progress() as report:
+            rows = run(asked, loaded, out, report=report, **ways)
+    except KeyboardInterrupt:
+        print("layerkit: interrupted; what was drawn is kept", file=sys.stderr)
+        raise typer.Exit(1) from None
+    print(json.dumps([asdict(row) for row in rows], indent=1) if as_json else _told(rows, out))
+
+
+def _size(text: str | None) -> tuple[int, int] | None:
+    """Height and width of ``512`` or ``WIDTHxHEIGHT``."""
+    if text is None:
+        return None
+    width, _, height = text.partition("x")
+    sides = (height or width, width)
+    if not all(side.isdecimal() and int(side) > 0 for side in sides):
+        raise UsageError(f"--size: expected a side such as 512, or 768x512, got {text!r}")
+    return int(sides[0]), int(sides[1])
+
+
+@app.command()
 def compose(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Of one picture that layerkit decompose took apart.")],
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", help="Of one picture that layerkit decompose or generate wrote.")
+    ],
     out: Annotated[Path | None, typer.Option(help="The picture to write, a PNG.")] = None,
     layer: Annotated[int, typer.Option(help="The foreground to edit; 1 is the topmost.")] = 1,
     move: Annotated[str, typer.Option(metavar="DX,DY", help="Right and down, as shares of width and height.")] = "0,0",
@@ -393,7 +460,7 @@ def compose(
     opacity: Annotated[float, typer.Option(help="Factor.")] = 1.0,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Write over what is there.")] = False,
 ) -> None:
-    """Move, scale or recolour a foreground of a decomposed picture, and put the picture together again."""
+    """Move, scale or recolour a foreground of a decomposed or generated picture, and put the picture together."""
     if out is None:
         raise UsageError("--out: expected the picture to write, got nothing; add --out FILE.png")
     _one_of("--about", about, ("foot", "centre"))
@@ -610,13 +677,15 @@ def fetch(
 
 @app.command("ls")
 def list_table(
-    table: Annotated[str, typer.Argument(help="recipes, sources, systems, suites, models, metrics or weights.")],
+    table: Annotated[
+        str, typer.Argument(help="recipes, sources, systems, suites, models, generators, metrics or weights.")
+    ],
     as_json: Json = False,
 ) -> None:
     """List what there is."""
     from .manifests.listing import TABLES
 
-    tables = (*TABLES, "models", "metrics")
+    tables = (*TABLES, "models", "generators", "metrics")
     if table not in tables:
         raise UsageError(f"ls: expected one of {', '.join(tables)}, got {table!r}")
     rows = TABLES[table]() if table in TABLES else _benchmark_rows(table)

@@ -1,8 +1,9 @@
-"""What ``layerkit ls models`` and ``ls metrics`` list, as rows of text."""
+"""What ``layerkit ls models``, ``ls generators`` and ``ls metrics`` list, as rows of text."""
 
 from collections.abc import Callable
 
 from ..toolkit.decomposers import DECOMPOSERS, NOT_AVAILABLE
+from ..toolkit.generators import GENERATORS
 from ..toolkit.metrics import METRICS
 
 
@@ -23,6 +24,11 @@ def model_rows() -> list[dict[str, str]]:
     return known + [{"name": name, **blank, "about": f"not available: {why}"} for name, why in NOT_AVAILABLE.items()]
 
 
+def generator_rows() -> list[dict[str, str]]:
+    """The generators that ``layerkit generate --model`` knows by name; runs of systems come beside them."""
+    return [{"name": name, "licence": entry.licence, "about": entry.about} for name, entry in GENERATORS.items()]
+
+
 def metric_rows() -> list[dict[str, str]]:
     """Every variant of every metric."""
     return [
@@ -38,4 +44,8 @@ def metric_rows() -> list[dict[str, str]]:
     ]
 
 
-TABLES: dict[str, Callable[[], list[dict[str, str]]]] = {"models": model_rows, "metrics": metric_rows}
+TABLES: dict[str, Callable[[], list[dict[str, str]]]] = {
+    "models": model_rows,
+    "generators": generator_rows,
+    "metrics": metric_rows,
+}

@@ -1,4 +1,4 @@
-"""``layerkit compose``: edit a layer of a decomposed picture and put the picture together again."""
+"""``layerkit compose``: edit a layer of a decomposed or generated picture and put the picture together again."""
 
 import json
 from functools import reduce
@@ -12,16 +12,16 @@ from ..toolkit import images
 from ..toolkit.compose import over_u8
 from ..toolkit.edit import Edit, edited
 from ..toolkit.files import write_atomically
-from .decompose import RECORD
+from . import decompose, generate
 
 U8 = NDArray[np.uint8]
 
 
 def compose(folder: Path, edit: Edit, out: Path, *, layer: int = 1, overwrite: bool = False) -> Path:
-    """Edit the ``layer``-th foreground of what ``layerkit decompose`` wrote, and recompose.
+    """Edit the ``layer``-th foreground of what ``layerkit decompose`` or ``generate`` wrote, and recompose.
 
     Args:
-        folder: of one picture, with ``decomposition.json``.
+        folder: of one picture, with ``decomposition.json`` or ``generation.json``.
         edit: what is done.
         out: the picture to write, a PNG.
         layer: 1 is the topmost.
@@ -49,11 +49,14 @@ def compose(folder: Path, edit: Edit, out: Path, *, layer: int = 1, overwrite: b
 
 
 def _foregrounds(folder: Path) -> list[str]:
-    path = folder / RECORD
+    generated = folder / generate.RECORD
+    path = generated if generated.is_file() else folder / decompose.RECORD
     try:
         names: list[str] = json.loads(path.read_bytes())["foregrounds"]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UsageError(f"expected a folder that layerkit decompose wrote, got {folder}: {error!r}") from error
+        raise UsageError(
+            f"expected a folder that layerkit decompose or generate wrote, got {folder}: {error!r}"
+        ) from error
     if not names:
         raise UsageError(f"{folder}: expected a foreground, got none; its model only removes: take another one")
     return [Path(name).name for name in names]
@@ -63,4 +66,4 @@ def _read(path: Path, *, alpha: bool = False) -> U8:
     try:
         return images.read(path, alpha=alpha)
     except BadImage as error:
-        raise UsageError(f"{path}: expected a layer of a decomposed picture: {error.detail}") from error
+        raise UsageError(f"{path}: expected a layer of a picture: {error.detail}") from error

@@ -1,16 +1,16 @@
 """The door between a layered generator and whoever uses it: a text and a seed in, layers out.
 
-``checked_generation`` stands in that door, as ``decomposition.checked`` does for the models that take pictures apart.
+``checked_generator`` stands in that door, as ``decomposition.checked`` does for the models that take pictures apart.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..manifests.errors import RunError
+from ..manifests.errors import RunError, UsageError
 from ..manifests.sources.prompts import Prompt
 from .compose import over_u8
 
@@ -65,26 +65,65 @@ class Generator(Protocol):
         """Draw one generation a prompt; what is drawn depends on its own prompt and seed, not on its neighbours."""
 
 
-def checked_generation(made: Generation, where: str, *, has_background: bool = True) -> Generation:
-    """The same generation, if it is of the right form; colour is zero where alpha is.
+@dataclass(frozen=True, kw_only=True)
+class Checked:
+    """A :class:`Generator` whose results are checked; made by :func:`checked_generator`.
 
-    Args:
-        made: what a generator returned.
-        where: of which model and prompt, for errors.
-        has_background: whether one is expected.
+    Attributes:
+        inner: the generator.
+        name: see :class:`Generator`.
+        revision: see there.
+        licence: see there.
+        has_background: see there.
+    """
+
+    inner: Any
+    name: str
+    revision: str
+    licence: str
+    has_background: bool
+
+    def __call__(self, prompts: Sequence[Prompt], seeds: Sequence[int]) -> list[Generation]:
+        """Draw one generation a prompt.
+
+        Raises:
+            UsageError: not as many seeds as prompts.
+            RunError: another number of generations came, or one has a layer that is missing, no 8-bit picture, of
+                another size than the foreground, or with colour where alpha is 0.
+        """
+        if len(prompts) != len(seeds):
+            raise UsageError(f"expected a seed a prompt, got {len(seeds)} for {len(prompts)}")
+        made = self.inner(prompts, seeds)
+        if len(made) != len(prompts):
+            raise RunError(f"generator {self.name}: expected {len(prompts)} generations, got {len(made)}")
+        for one, prompt in zip(made, prompts, strict=True):
+            self._check(one, f"generator {self.name}, {prompt.prompt!r}")
+        return list(made)
+
+    def _check(self, made: Generation, where: str) -> None:
+        size = made.foreground.shape[:2]
+        _expect(made.foreground, (*size, 4), f"{where}: foreground")
+        if self.has_background or made.background is not None:
+            _expect(made.background, (*size, 3), f"{where}: background")
+        if made.blend is not None:
+            _expect(made.blend, (*size, 3), f"{where}: blend")
+        if made.foreground[made.foreground[..., 3] == 0].any():
+            raise RunError(f"{where}: foreground: expected colour 0 where alpha is 0, got others; clear it")
+
+
+def checked_generator(generator: Generator) -> Checked:
+    """Put a generator behind the door.
 
     Raises:
-        RunError: a layer is missing, no 8-bit picture, or of another size than the foreground.
+        UsageError: it does not say of itself what :class:`Generator` does.
     """
-    height, width = made.foreground.shape[:2]
-    expected = {"foreground": (height, width, 4), "background": (height, width, 3), "blend": (height, width, 3)}
-    for name, shape in expected.items():
-        layer = getattr(made, name)
-        if layer is None and not (name == "background" and has_background):
-            continue
-        got = "none" if layer is None else f"{layer.dtype} {layer.shape}"
-        if got != f"uint8 {shape}":
-            raise RunError(f"{where}: {name}: expected uint8 {shape}, got {got}")
-    if made.foreground[made.foreground[..., 3] == 0].any():
-        raise RunError(f"{where}: foreground: expected colour 0 where alpha is 0, got others; clear it")
-    return made
+    names = ("name", "revision", "licence", "has_background")
+    if missing := [name for name in names if not hasattr(generator, name)]:
+        raise UsageError(f"expected a generator with {', '.join(names)}; {generator!r} lacks {', '.join(missing)}")
+    return Checked(inner=generator, **{name: getattr(generator, name) for name in names})
+
+
+def _expect(layer: Any, shape: tuple[int, ...], what: str) -> None:
+    got = f"{layer.dtype} {layer.shape}" if isinstance(layer, np.ndarray) else type(layer).__name__
+    if got != f"uint8 {shape}":
+        raise RunError(f"{what}: expected uint8 {shape}, got {got}")

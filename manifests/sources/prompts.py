@@ -16,6 +16,7 @@ _WANTED = (
     'expected {"prompt": "…"} with "seed" (0 or more) and "negative", "foreground" and "background" (texts) as options'
 )
 
+_SUFFIXES = {".txt", ".jsonl"}
 _TEXTS = ("negative", "foreground", "background")
 
 # A file may begin with a byte order mark.
@@ -56,9 +57,24 @@ def index(root: Path) -> Iterator[Entry]:
         raise UsageError(f"{root}: expected prompts, found no line in a *.txt or *.jsonl below this folder")
 
 
+def read_prompts(path: Path) -> list[Prompt]:
+    """All prompts of one file.
+
+    Raises:
+        UsageError: it is no txt or jsonl, cannot be read, holds no prompt, or a line that cannot be read.
+    """
+    if path.suffix not in _SUFFIXES or not path.is_file():
+        raise UsageError(f"expected a file of prompts, {' or '.join(sorted(_SUFFIXES))}, got {path}")
+    lines = enumerate(path.read_bytes().splitlines(), 1)
+    found = [_checked(line, path, number) for number, line in lines if line.strip(_BLANK)]
+    if not found:
+        raise UsageError(f"{path}: expected prompts, found no line with one")
+    return found
+
+
 def _files(root: Path) -> list[Path]:
     """Hidden ones left out, in order."""
-    texts = (path for path in root.rglob("*") if path.suffix in {".txt", ".jsonl"} and path.is_file())
+    texts = (path for path in root.rglob("*") if path.suffix in _SUFFIXES and path.is_file())
     return sorted(path for path in texts if not any(part.startswith(".") for part in path.relative_to(root).parts))
 
 

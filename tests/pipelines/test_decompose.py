@@ -191,7 +191,7 @@ def test_edits_that_cannot_be_made_are_refused(layers: Path, tmp_path: Path):
         compose(layers, Edit(), tmp_path / "x.png", layer=3)
     with pytest.raises(UsageError, match="expected a PNG file"):
         compose(layers, Edit(), tmp_path / "x.jpg")
-    with pytest.raises(UsageError, match="layerkit decompose wrote"):
+    with pytest.raises(UsageError, match="layerkit decompose or generate wrote"):
         compose(tmp_path, Edit(), tmp_path / "x.png")
     compose(layers, Edit(), tmp_path / "x.png")
     with pytest.raises(UsageError, match="is there already"):

@@ -4,9 +4,7 @@ The attribute is a decomposer, a class or function without arguments that makes 
 mask, generator) that returns the background, or the background and the foreground.
 """
 
-import importlib
 import inspect
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +15,7 @@ import numpy as np
 from ...manifests.errors import UsageError
 from ...manifests.weights import revision_of
 from ..decomposition import U8, Bool, Decomposer, Decomposition, Traits
+from ..plugins import find_attribute
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,15 +38,7 @@ def load_plugin(source: str) -> Decomposer:
     Raises:
         UsageError: no such module or attribute, or it is none of what the module above lists.
     """
-    module_name, _, attribute = source.partition(":")
-    if not attribute:
-        raise UsageError(f"expected python:MODULE:ATTRIBUTE, got python:{source}")
-    module = _imported(module_name)
-    if not hasattr(module, attribute):
-        raise UsageError(f"expected {attribute} in the module {module_name} ({module.__file__}), which has none")
-    found = getattr(module, attribute)
-    if not callable(found):
-        raise UsageError(f"expected something to call at python:{source}, got {type(found).__name__}")
+    module, found = find_attribute(source)
     if not isinstance(found, type) and hasattr(found, "revision"):
         decomposer: Decomposer = found
         return decomposer
@@ -63,17 +54,6 @@ def load_plugin(source: str) -> Decomposer:
     return PlainFunction(
         name=f"python:{source}", revision=revision_of(Path(str(module.__file__))), licence="unknown", function=found
     )
-
-
-def _imported(name: str) -> Any:
-    if "" not in sys.path and (here := str(Path.cwd())) not in sys.path:
-        sys.path.insert(0, here)
-    try:
-        return importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        if error.name is None or not f"{name}.".startswith(f"{error.name}."):
-            raise  # the module is there, and imports one that is not
-        raise UsageError(f"expected a Python module {name} in {Path.cwd()} or on sys.path, found none") from error
 
 
 def _required_arguments(function: Any) -> list[str]:

@@ -1,8 +1,5 @@
 """A run of ``layerkit train`` as a decomposer: pictures of any size through the system that it trained."""
 
-import hashlib
-import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -10,9 +7,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from ...manifests.errors import UsageError
-from ...manifests.weights import revision_of
 from ..decomposition import U8, Bool, Decomposition, Traits
-from ..models.runs import WEIGHTS
+from ..models.runs import revision_of_run
 
 if TYPE_CHECKING:
     from ..models.inference import Fit
@@ -70,15 +66,9 @@ def load_run_decomposer(
     side = int(table["data"]["size"])
     return Run(
         name=name,
-        revision=_revision(folder, table, base),
+        revision=revision_of_run(folder, table, base),
         licence="unknown",
         native=side,
         system=system.to(placement(device)[0]),
         fit=Fit(side=side, way=way, keep=keep),
     )
-
-
-def _revision(folder: Path, table: Mapping[str, Any], base: str) -> str:
-    """What was trained, with which options, on which base: whatever decides what comes out."""
-    parts = [revision_of(folder / WEIGHTS), table.get("model", {}), base or table.get("base", "")]
-    return f"sha256:{hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]}"

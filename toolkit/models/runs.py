@@ -1,8 +1,13 @@
 """The folder of a run: its files, and what tells that it is one, without importing a system."""
 
+import hashlib
+import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from ...manifests.recipes import load_table
+from ...manifests.weights import revision_of
 
 CONFIG = "config.toml"
 """The file of a run's options."""
@@ -18,3 +23,15 @@ def is_run(folder: Path) -> bool:
         UsageError: its configuration cannot be read.
     """
     return (folder / CONFIG).is_file() and "system" in load_table(folder / CONFIG)
+
+
+def revision_of_run(folder: Path, table: Mapping[str, Any], base: str) -> str:
+    """What was trained, with which options, on which base: whatever decides what comes out.
+
+    Args:
+        folder: of the run.
+        table: of its ``config.toml``.
+        base: another base than that of the table, or empty.
+    """
+    parts = [revision_of(folder / WEIGHTS), table.get("model", {}), base or table.get("base", "")]
+    return f"sha256:{hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]}"

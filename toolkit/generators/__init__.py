@@ -1,0 +1,59 @@
+"""Every layered generator that ``layerkit generate --model`` and route ``generate`` take, and how it is loaded.
+
+A name of ``GENERATORS``; the folder of a run of a system that generates; ``python:MODULE:ATTRIBUTE``, one of one's own.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from ...manifests.errors import UsageError
+from ..generation import Checked, Generator, checked_generator
+from ..models.runs import is_run
+from ..plugins import find_attribute
+from .options import Options
+from .runs import load_run_generator
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """One row of ``layerkit ls generators``, known before anything is loaded.
+
+    Attributes:
+        about: what it draws, in a few words.
+        licence: of its weights.
+        load: makes it.
+    """
+
+    about: str
+    licence: str
+    load: Callable[[Options], Generator]
+
+
+GENERATORS: dict[str, Entry] = {}
+
+
+def load(name: str, options: Options | None = None) -> Checked:
+    """Load a generator, behind the door that checks what it draws.
+
+    Args:
+        name: as the module describes it.
+        options: what it is told; see :class:`~.options.Options`.
+
+    Raises:
+        UsageError: no such generator, or it cannot be used as asked.
+        MissingWeights: its weights are not on this machine; says which, and the command that gets them.
+    """
+    options = options or Options()
+    prefix, _, rest = name.partition(":")
+    if name in GENERATORS:
+        return checked_generator(GENERATORS[name].load(options))
+    if is_run(Path(name).expanduser()):
+        return checked_generator(load_run_generator(Path(name).expanduser(), options, name=name))
+    if prefix == "python" and rest:
+        return checked_generator(find_attribute(rest)[1]())
+    known = ", ".join(GENERATORS)
+    raise UsageError(
+        f"--model: expected a generator ({known}), the folder of a run that generates, or python:MODULE:ATTRIBUTE, "
+        f"got {name!r}"
+    )

@@ -1,0 +1,33 @@
+"""What a generator may be told."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from ...manifests.errors import UsageError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What a generator may be told; None is as it was trained or published.
+
+    Attributes:
+        weights: the folder given by ``--weights``, looked into before the hub cache.
+        size: height and width, px.
+        steps: of sampling.
+        guidance: scale of classifier-free guidance.
+        base: of a run: another one than it was trained on; empty is that one.
+        device: None = CUDA where there is one, else the CPU.
+    """
+
+    weights: Path | None = None
+    size: tuple[int, int] | None = None
+    steps: int | None = None
+    guidance: float | None = None
+    base: str = ""
+    device: str | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "guidance"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise UsageError(f"--{name}: expected 1 or more, got {value}")
