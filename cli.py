@@ -415,7 +415,7 @@ def generate(
     texts = {"negative": negative, "foreground": foreground, "background": background}
     if prompts and (told := [f"--{name}" for name, text in texts.items() if text]):
         raise UsageError(f"{', '.join(told)}: expected with a PROMPT, got --prompts; write them into its rows")
-    asked = [Prompt(text, **texts) for text in prompt or []] + (read_prompts(prompts) if prompts else [])
+    asked = [Prompt(text, None, **texts) for text in prompt or []] + (read_prompts(prompts) if prompts else [])
     if not all(one.prompt.strip() for one in asked) or not asked:
         raise UsageError('PROMPT: expected what to draw, got nothing; add "a red mug on a table", or --prompts FILE')
     options = Options(weights=weights, size=_size(size), steps=steps, guidance=guidance, base=base, device=device)

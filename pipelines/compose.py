@@ -66,4 +66,4 @@ def _read(path: Path, *, alpha: bool = False) -> U8:
     try:
         return images.read(path, alpha=alpha)
     except BadImage as error:
-        raise UsageError(f"{path}: expected a layer of a picture: {error.detail}") from error
+        raise UsageError(f"{path}: expected a layer of a decomposed or generated picture: {error.detail}") from error

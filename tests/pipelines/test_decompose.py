@@ -197,5 +197,5 @@ def test_edits_that_cannot_be_made_are_refused(layers: Path, tmp_path: Path):
     with pytest.raises(UsageError, match="is there already"):
         compose(layers, Edit(), tmp_path / "x.png")
     (layers / "foreground-1.png").write_bytes(b"")
-    with pytest.raises(UsageError, match="expected a layer of a decomposed picture"):
+    with pytest.raises(UsageError, match="expected a layer of a decomposed or generated picture"):
         compose(layers, Edit(), tmp_path / "y.png")
