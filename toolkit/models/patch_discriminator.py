@@ -23,12 +23,14 @@ class Adversarial:
 
     Attributes:
         weight: of the adversarial loss, beside the adaptive one; 0 is without a discriminator.
+        adaptive: with the adaptive weight; without it ``weight`` stands alone.
         start: step from which it counts; AlphaVAE begins at 4,000.
         width: channels of its first layer.
         depth: of its halvings.
     """
 
     weight: float = 0.0
+    adaptive: bool = True
     start: int = 4000
     width: int = 64
     depth: int = 3
@@ -76,7 +78,7 @@ def adversarial_losses(
         real: what they should be.
         loss: of the reconstruction; its gradient at ``last`` sets the adaptive weight.
         last: the weights of the decoder's last layer.
-        options: ``weight`` is read.
+        options: ``weight`` and ``adaptive`` are read.
 
     Returns:
         ``adversarial``, weighted, of the VAE; ``discriminator``, of the other side.
@@ -84,8 +86,8 @@ def adversarial_losses(
     frozen = {name: parameter.detach() for name, parameter in discriminator.named_parameters()}
     fooled: Tensor = -functional_call(discriminator, frozen, (fake,)).mean()
     judged = relu(1 - discriminator(real)).mean() + relu(1 + discriminator(fake.detach())).mean()
-    weight = options.weight * _adaptive_weight(loss, fooled, last)
-    return {"adversarial": weight * fooled, "discriminator": judged / 2}
+    adaptive = _adaptive_weight(loss, fooled, last) if options.adaptive else 1.0
+    return {"adversarial": options.weight * adaptive * fooled, "discriminator": judged / 2}
 
 
 def _adaptive_weight(loss: Tensor, fooled: Tensor, last: Tensor) -> Tensor:
