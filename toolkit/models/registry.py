@@ -8,7 +8,7 @@ from typing import Any
 from ...manifests import schema
 from ...manifests.errors import UsageError
 from ...manifests.recipes import load_table
-from . import layerdecomp, outpaint_remove, rgba_vae_training, text2layer, text2layer_ae
+from . import layerdecomp, outpaint_remove, rgba_vae_training, text2layer, text2layer_ae, transparent_vae_training
 from .runs import CONFIG
 from .system import Origin, System
 
@@ -44,6 +44,11 @@ SYSTEMS: dict[str, Entry] = {
     ),
     "text2layer-ae": Entry(options=text2layer_ae.Text2LayerAeOptions, build=text2layer_ae.build, decomposes=False),
     "text2layer": Entry(options=text2layer.Text2LayerOptions, build=text2layer.build, decomposes=False, generates=True),
+    "layerdiffuse-vae": Entry(
+        options=transparent_vae_training.LayerDiffuseVaeOptions,
+        build=transparent_vae_training.build,
+        decomposes=False,
+    ),
 }
 
 

@@ -78,7 +78,7 @@ class RgbaVae(System):
 
     def forward(self, batch: Triplets, generator: torch.Generator, step: int) -> dict[str, Tensor]:
         """See :meth:`System.forward`."""
-        pictures = 2 * self._pictures(batch, generator) - 1
+        pictures = 2 * foregrounds(batch, self.options.opaque, generator) - 1
         judges = self.discriminator is not None and step >= self.options.adversarial.start
         parts = losses(
             self.vae,
@@ -97,12 +97,6 @@ class RgbaVae(System):
         assert self.discriminator is not None
         last = self.vae.decoder.conv_out.weight
         return adversarial_losses(self.discriminator, fake, real, loss, last, self.options.adversarial)
-
-    def _pictures(self, batch: Triplets, generator: torch.Generator) -> Tensor:
-        """Foregrounds, and the opaque image in the place of some of them and of those that nobody knows."""
-        drawn = torch.rand(len(batch.image), generator=generator).to(batch.image.device) < self.options.opaque
-        image = torch.cat([batch.image, torch.ones_like(batch.mask)], 1)
-        return torch.where((drawn | ~batch.has_foreground)[:, None, None, None], image, batch.foreground)
 
     @torch.no_grad()
     def predict(self, batch: Triplets, generator: torch.Generator) -> Predicted:
@@ -144,6 +138,19 @@ def build(options: RgbaVaeTraining, origin: Origin) -> RgbaVae:
     discriminator = PatchDiscriminator(4, options.adversarial) if options.adversarial.weight else None
     reference = rgb if options.loss.reference_kl else None
     return RgbaVae(options, rgba_vae.convert(rgb), reference, perceptual, discriminator)
+
+
+def foregrounds(batch: Triplets, opaque: float, generator: torch.Generator) -> Tensor:
+    """Foregrounds, (N, 4, H, W), and the opaque image in the place of some of them and of those that nobody knows.
+
+    Args:
+        batch: of triplets and pairs.
+        opaque: probability of the image.
+        generator: draws which.
+    """
+    drawn = torch.rand(len(batch.image), generator=generator).to(batch.image.device) < opaque
+    image = torch.cat([batch.image, torch.ones_like(batch.mask)], 1)
+    return torch.where((drawn | ~batch.has_foreground)[:, None, None, None], image, batch.foreground)
 
 
 def load_perceptual(net: str, weights: Path | None) -> Any:

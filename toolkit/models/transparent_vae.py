@@ -16,14 +16,13 @@ import torch
 from diffusers.models.unets.unet_2d_blocks import UNetMidBlock2D, get_down_block, get_up_block
 from torch import Tensor, nn
 
+from .padded_rgb import SHRINK
 from .tensor_files import check_tensors, read_tensors
 
 Bytes = npt.NDArray[np.uint8]
 Float = npt.NDArray[np.float32]
 Net = Callable[[Tensor, Tensor], Tensor]
 
-# The released pyramid shrinks by this factor a level: narrow enough steps to act as one Gaussian of every width.
-_SHRINK = 1.2
 # The encoder ends in a layer that begins at zero; its output is scaled up, as LoRA does, to be learnt in time.
 _OFFSET_SCALE = 300.0
 _LATENT_CHANNELS = 4
@@ -55,7 +54,7 @@ def pad_rgb(rgba: Bytes) -> Float:
     layer: Any = np.dstack([straight[..., :3] * straight[..., 3:], straight[..., 3]])
     pyramid = [layer]
     while min(layer.shape[:2]) > 1:
-        height, width = (int(side / _SHRINK) for side in layer.shape[:2])
+        height, width = (int(side / SHRINK) for side in layer.shape[:2])
         layer = cv2.resize(layer, (width, height), interpolation=cv2.INTER_AREA)
         pyramid.append(layer)
     total = layer.sum((0, 1), keepdims=True)
@@ -188,11 +187,20 @@ def encode(vae: Any, encoder: nn.Module, pictures: Sequence[Bytes]) -> Tensor:
     """
     straight = torch.stack([_channels_first(picture.astype(np.float32) / 255) for picture in pictures]).to(vae.device)
     padded = torch.stack([_channels_first(pad_rgb(picture)) for picture in pictures]).to(vae.device)
-    colour, alpha = straight[:, :3], straight[:, 3:]
-    posterior = vae.encode(((colour * 2 - 1) * alpha).to(vae.dtype)).latent_dist
-    offset = encoder(torch.cat([alpha, padded], 1)) * _OFFSET_SCALE
+    return encode_padded(vae, encoder, straight, padded)
+
+
+def encode_padded(vae: Any, encoder: nn.Module, straight: Tensor, padded: Tensor) -> Tensor:
+    """:func:`encode` of pictures (N, 4, H, W) and their padded colour (N, 3, H, W), float32 in 0..1."""
+    posterior = vae.encode(vae_feed(straight).to(vae.dtype)).latent_dist
+    offset = encoder(torch.cat([straight[:, 3:], padded], 1)) * _OFFSET_SCALE
     latent: Tensor = posterior.mean.float() + posterior.std.float() * offset
     return latent
+
+
+def vae_feed(straight: Tensor) -> Tensor:
+    """What the VAE is to show of RGBA pictures (N, 4, H, W) in 0..1: colour times alpha about mid grey, in -1..1."""
+    return (straight[:, :3] * 2 - 1) * straight[:, 3:]
 
 
 def _channels_first(pixels: npt.NDArray[np.floating]) -> Tensor:

@@ -81,7 +81,7 @@ def test_a_size_that_does_not_fit_is_refused(toy: Callable[..., TrainConfig]):
         plan(dataclasses.replace(config, data=dataclasses.replace(config.data, size=6)))
 
 
-@pytest.mark.parametrize("name", ["layerdecomp", "rgba-vae", "outpaint-and-remove", "text2layer-ae", "text2layer"])
+@pytest.mark.parametrize("name", registry.SYSTEMS)
 def test_parameters_are_those_of_the_system_that_is_built(name: str, needed: Callable[[str], tuple[str, ...]]):
     config = load(name, ["debug"], needed(name))
     _, system = made_system(config, Origin(base=config.base))
@@ -102,6 +102,7 @@ def test_parameters_are_those_of_the_system_that_is_built(name: str, needed: Cal
         ("rgba-vae", []),
         ("text2layer", []),
         ("text2layer", ["512"]),
+        ("layerdiffuse-vae", []),
         pytest.param("outpaint-and-remove", [], marks=pytest.mark.slow),
     ],
 )

@@ -28,6 +28,7 @@ WEIGHTS = {
     "rgba-vae": "vae/diffusion_pytorch_model.safetensors",
     "text2layer-ae": "weights.safetensors",
     "text2layer": "weights.safetensors",
+    "layerdiffuse-vae": "vae_transparent_decoder.safetensors",
 }
 COMMAND = ("-m", "layerkit", "train", "layerdecomp", "--data", "procedural", "--preset", "debug")
 
