@@ -223,6 +223,17 @@ WEIGHTS: dict[str, Weights] = {
         "safetensors",
         ("layer_xl_bgble2fg.safetensors", "layer_xl_fgble2bg.safetensors", "vae_transparent_decoder.safetensors"),
     ),
+    # Of the same repository. Their sizes were not read from the hub: they are those of the two files above, by whether
+    # the foreground or the background is given.
+    "layerdiffuse-xl-blend": Weights(
+        "layerdiffuse-xl-blend",
+        "LayerDiffusion/layerdiffusion-v1",
+        "main",
+        "creativeml-openrail-m",
+        4322,
+        "safetensors",
+        ("layer_xl_fg2ble.safetensors", "layer_xl_bg2ble.safetensors"),
+    ),
     "lama": Weights(
         "lama",
         "",

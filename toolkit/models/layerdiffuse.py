@@ -14,6 +14,7 @@ import numpy.typing as npt
 from ...manifests.errors import UsageError
 from ...manifests.weights import WEIGHTS, locate, revision_of
 from ..diffusers_folders import expect_pipeline, load_part, placement
+from .sdxl_offsets import add_offsets
 
 Bytes = npt.NDArray[np.uint8]
 
@@ -88,14 +89,9 @@ class LayerDiffuseGenerator:
             seed: of the noise, 0 or more; the same seed gives the same picture.
             negative: what to steer away from; empty = the generator's own.
         """
-        from .transparent_vae import decode
+        from .transparent_vae import cutout
 
-        vae = self._pipeline.vae
-        latent = self._sampled(prompt, seed, negative or self.negative) / vae.config.scaling_factor
-        channels = decode(vae, self._decoder, latent)[0].cpu().numpy()
-        picture = (channels.transpose(1, 2, 0) * 255).round().astype(np.uint8)
-        picture[picture[..., 3] == 0] = 0
-        return np.ascontiguousarray(picture)
+        return cutout(self._pipeline.vae, self._decoder, self._sampled(prompt, seed, negative or self.negative))
 
     def _sampled(self, prompt: str, seed: int, negative: str) -> Any:
         """The latent of a picture, (1, 4, H/8, W/8), scaled by the VAE's factor."""
@@ -133,25 +129,6 @@ def _pipeline(base: Path, attention: Path, device: str | None) -> Any:
     )
     pipeline.set_progress_bar_config(disable=True)
     return pipeline.to(*placement(device))
-
-
-def add_offsets(network: Any, offsets: dict[str, Any], path: Path) -> None:
-    """Add offsets to the weights of a network that have their names; the other weights stay.
-
-    Args:
-        network: a torch module.
-        offsets: tensors of the weights' shapes, by name.
-        path: of their file, for errors.
-
-    Raises:
-        UsageError: the network has no weight of a name, or one of another shape.
-    """
-    from .tensor_files import check_tensors
-
-    check_tensors(path, offsets, network, some=True)
-    weights = network.state_dict()
-    for name, offset in offsets.items():
-        weights[name] += offset
 
 
 def _layerdiffuse_sdxl(weights: Path | None) -> CutoutGenerator:

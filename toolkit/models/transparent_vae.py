@@ -224,6 +224,14 @@ def decode(vae: Any, decoder: Net, latent: Tensor) -> Tensor:
     return alpha_first.roll(-1, 1)
 
 
+def cutout(vae: Any, decoder: Net, latent: Tensor) -> Bytes:
+    """Decode one latent (1, 4, H/8, W/8), scaled by the VAE's factor, to an 8-bit (H, W, 4); alpha 0 has no colour."""
+    channels = decode(vae, decoder, latent / vae.config.scaling_factor)[0].cpu().numpy()
+    picture = np.ascontiguousarray((channels.transpose(1, 2, 0) * 255).round().astype(np.uint8))
+    picture[picture[..., 3] == 0] = 0
+    return picture
+
+
 def median_of_eight(net: Net, pixels: Tensor, latent: Tensor) -> Tensor:
     """Estimate under four quarter turns of the input and of its mirror image, turn back, and take the median.
 

@@ -12,12 +12,13 @@ import pytest
 from layerkit.manifests.errors import BadImage, MissingWeights, UsageError
 from layerkit.manifests.weights import WEIGHTS
 from layerkit.toolkit import diffusers_folders
-from layerkit.toolkit.decomposers import layerdiffuse, load, pipelines_diffusers
+from layerkit.toolkit.decomposers import load, pipelines_diffusers
 from layerkit.toolkit.decomposers.attentive_eraser import RedirectedAttention, blurred_over
-from layerkit.toolkit.decomposers.layerdiffuse import diffusers_name, widen
 from layerkit.toolkit.decomposers.pipelines_diffusers import PUBLISHED, PipelineRemover, Published
 from layerkit.toolkit.decomposers.qwen_layered import QwenLayered, matched
 from layerkit.toolkit.decomposers.resizing import resized, resized_mask
+from layerkit.toolkit.models import layerdiffuse_conditional
+from layerkit.toolkit.models.sdxl_offsets import diffusers_name, widen
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 SIDE = 64
@@ -330,12 +331,14 @@ def test_a_prompt_replaces_the_published_one_and_brings_guidance_back(weights, s
 def test_models_run_in_the_type_that_a_gpu_runs_them_in(name, weights, layer_weights, small, monkeypatch):
     import torch
 
-    for module in (diffusers_folders, layerdiffuse):
+    for module in (diffusers_folders, layerdiffuse_conditional):
         monkeypatch.setattr(module, "placement", lambda device: ("cpu", torch.bfloat16))
     model = load(name, layer_weights if name.startswith("layer") else weights, prompt="a")
-    assert model.inner.method._pipeline.vae.dtype == torch.bfloat16
+    method = model.inner.method
+    pipeline = method._draw.pipeline if name.startswith("layer") else method._pipeline
+    assert pipeline.vae.dtype == torch.bfloat16
     if name.startswith("layer"):
-        model.inner.method._native = SIDE
+        method._native = SIDE
     assert run(model).background.std() > 0
 
 
@@ -636,18 +639,17 @@ def test_offsets_widen_the_first_convolution_and_leave_what_it_saw_before(layer_
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["layerdiffuse-bgble2fg", "layerdiffuse-fgble2bg"])
-def test_layerdiffuse_draws_its_layer_beside_the_known_one(name, layer_weights, monkeypatch):
-    monkeypatch.setattr(layerdiffuse, "_STEPS", 5)
+def test_layerdiffuse_draws_its_layer_beside_the_known_one(name, layer_weights):
     with pytest.raises(UsageError, match="expected a prompt"):
         load(name, layer_weights)
     model = load(name, layer_weights, prompt="a cat")
     assert model.needs == {"mask", "prompt"}
     method = model.inner.method
-    method._native = SIDE
+    method._native, method._draw.steps = SIDE, 5
     drawn = {"plain": 0, "conditioned": 0}
-    for which in drawn:
-        network = getattr(method, f"_{which}")
-        network.register_forward_pre_hook(lambda *_, which=which: drawn.update({which: drawn[which] + 1}))
+    for which, network in (("plain", method._draw.plain), ("conditioned", method._draw.pipeline.unet)):
+        if network is not None:
+            network.register_forward_pre_hook(lambda *_, which=which: drawn.update({which: drawn[which] + 1}))
     first, other, again = (run(model, seed) for seed in (5, 6, 5))
     known = run(load("closed-form-matting"), 5)
     kept, made = ("background", "foreground") if name.endswith("2fg") else ("foreground", "background")
@@ -655,6 +657,6 @@ def test_layerdiffuse_draws_its_layer_beside_the_known_one(name, layer_weights, 
     np.testing.assert_array_equal(getattr(first, made), getattr(again, made))
     assert not np.array_equal(getattr(first, made), getattr(other, made))
     # Of five steps, fgble2bg hands those below 38 % of the noise levels to the network without offsets.
-    plain = 0 if kept == "background" else sum(t < 380 for t in method._pipeline.scheduler.timesteps)
+    plain = 0 if kept == "background" else sum(t < 380 for t in method._draw.pipeline.scheduler.timesteps)
     assert drawn == {"plain": 3 * plain, "conditioned": 3 * (5 - plain)}
     assert plain or kept == "background"
