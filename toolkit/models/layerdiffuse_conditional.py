@@ -154,8 +154,8 @@ class ConditionalSdxl:
         fits = len(shapes) == self.form.given and len(set(shapes)) == 1
         if not fits or any(side % _FACTOR for side in shapes[0][:2]):
             raise UsageError(
-                f"{self.form.file}: expected {self.form.given} pictures of one size, with sides that {_FACTOR} "
-                f"divides, got {shapes}"
+                f"{self.form.file}: expected pictures of one size whose sides {_FACTOR} divides, {self.form.given} in "
+                f"number, got {shapes}"
             )
 
     @contextmanager

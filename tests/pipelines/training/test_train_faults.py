@@ -156,6 +156,12 @@ def test_a_folder_without_a_build_is_refused(short_run: ShortRun, tmp_path: Path
         ("layerdecomp", ("batch=6", "micro=4"), r"batch: expected a multiple of micro \(4\), got 6"),
         ("layerdecomp", ("model.codec='vae'",), r"--set model\.rgba_vae=RUN, or train on pixels"),
         ("rgba-vae", ("model.scratch=''",), r"expected --base with its folder .* --set model\.scratch=debug"),
+        ("layerdiffuse-vae", ("data.size=36",), r"data\.size: expected a multiple of 8 .*, got 36"),
+        (
+            "layerdiffuse-vae",
+            ("model.scratch=''",),
+            r"frozen VAE: expected --base .* --set model\.scratch=untrained-tiny",
+        ),
     ],
 )
 def test_options_that_do_not_fit_say_what_would(

@@ -199,7 +199,7 @@ def test_a_seed_and_everything_given_make_the_picture(forms):
 )
 def test_other_pictures_than_a_form_sees_are_refused(given: list[np.ndarray], got: str, forms):
     with pytest.raises(
-        UsageError, match=rf"layer_xl_fg2ble.*: expected 1 pictures of one size.* 8 divides, got .*{got}"
+        UsageError, match=rf"layer_xl_fg2ble.*: expected .* whose sides 8 divides, 1 in number, got .*{got}"
     ):
         forms["fg2ble"].picture("a cat", given, seeded())
 
