@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-Use = Literal["foreground", "background", "cut", "layers"]
+Use = Literal["foreground", "background", "cut", "layers", "generate"]
 Kind = Literal["photo", "rgba", "layers", "prompt", "procedural"]
 
 
@@ -52,8 +52,8 @@ class Entry:
         base: a second file that the first needs, such as the photograph under a MULAN annotation.
         rotation: degrees by which the decoded picture is turned counter-clockwise to stand upright: 0, 90, 180 or 270.
         kind: ``photo``, ``rgba`` for a cut-out with straight alpha, ``layers`` for a picture already in layers,
-            ``prompt`` for text that a model makes a cut-out of, or ``procedural`` for the seed of a scene that is
-            rendered: its id is its bytes, and ``path`` names no file.
+            ``prompt`` for text that a model makes a cut-out or layers of, or ``procedural`` for the seed of a scene
+            that is rendered: its id is its bytes, and ``path`` names no file.
         uses: what the picture may serve for.
         licence: identifier of :data:`layerkit.manifests.licences.LICENCES`.
         author: as the source gives it.

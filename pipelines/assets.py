@@ -17,11 +17,10 @@ from numpy.typing import NDArray
 
 from ..manifests.entry import Entry, Seed
 from ..manifests.errors import BadImage
-from ..manifests.sources.prompts import parse_prompt
 from ..manifests.sources.zips import read_member
 from ..toolkit import completeness, compose, cutout, images, inpaint, matte, mulan, quality, saliency, similarity
 from .filters import all_scores
-from .loaders import cutout_generator, depth_model, inpainter, quality_judge, saliency_model
+from .loaders import depth_model, inpainter, quality_judge, saliency_model
 from .recipe import CutOptions
 
 U8 = NDArray[np.uint8]
@@ -120,7 +119,7 @@ class Photo:
         """The picture with what ``mask`` covers gone, and the hole that was filled."""
         hole = inpaint.dilated(mask, max(3, round(self.options.dilate * min(picture.shape[:2]) / 512)))
         model = inpainter(self.options.inpainting, self.weights)
-        return inpaint.inpaint(model, picture, hole, seed=_seed(self.data)), hole
+        return inpaint.inpaint(model, picture, hole, seed=seed_of_input(self.data)), hole
 
     def behind(self, picture: U8, mask: Mask) -> tuple[U8, Mask]:
         """What is behind the object: the source's own clean plate where it has one, else :meth:`without`."""
@@ -153,15 +152,7 @@ def rgba_asset(photo: Photo) -> Made:
     picture = images.decode(photo.data, alpha=True)
     if picture[..., 3].min() == 255:
         raise BadImage("no_alpha", f"{photo.entry.path} is opaque everywhere: expected an RGBA cut-out")
-    return _asset(picture[..., :3], matte.clean_alpha(picture[..., 3]), photo.size, picture)
-
-
-def generated_asset(photo: Photo) -> Made:
-    """A cut-out that a model makes of a prompt; the seed is the prompt's own, or follows from its text."""
-    prompt = parse_prompt(photo.data)
-    seed = _seed(photo.data) if prompt.seed is None else prompt.seed
-    picture = cutout_generator(photo.options.generator, photo.weights)(prompt.prompt, seed, prompt.negative)
-    return _asset(picture[..., :3], matte.clean_alpha(picture[..., 3]), photo.size, picture)
+    return asset_of(picture[..., :3], matte.clean_alpha(picture[..., 3]), photo.size, picture)
 
 
 def photo_asset(photo: Photo) -> Made:
@@ -173,10 +164,10 @@ def photo_asset(photo: Photo) -> Made:
         "completeness": photo.completeness(picture, mask),
         "mask_quality": photo.verdict("mask-quality", picture, mask),
     }
-    return _asset(rgba[..., :3], rgba[..., 3], photo.size, picture, measured)
+    return asset_of(rgba[..., :3], rgba[..., 3], photo.size, picture, measured)
 
 
-def _asset(colour: U8, alpha: U8, size: int, photo: U8, measured: Mapping[str, float] = MappingProxyType({})) -> Made:
+def asset_of(colour: U8, alpha: U8, size: int, photo: U8, measured: Mapping[str, float] = MappingProxyType({})) -> Made:
     """Crop to the object, no longer than the build's size, and measure."""
     box = matte.bounding_box(alpha)
     if box is None:
@@ -232,8 +223,13 @@ def taken_apart(photo: Photo) -> Made:
     """A photograph taken apart: the object as RGBA, and what is behind it, inpainted."""
     picture, factor = photo.picture()
     foreground = photo.cutout(picture, factor)
+    background, hole = photo.behind(picture, foreground[..., 3] > 0)
+    return apart(photo, picture, foreground, background, hole)
+
+
+def apart(photo: Photo, picture: U8, foreground: U8, background: U8, hole: Mask) -> Made:
+    """A picture that became two layers; ``hole`` is where its background was filled, or made up."""
     alpha = foreground[..., 3]
-    background, hole = photo.behind(picture, alpha > 0)
     model = saliency_model(photo.options.saliency, photo.weights)
     scores = {
         "side": min(picture.shape[:2]),
@@ -298,7 +294,7 @@ def layer_asset(photo: Photo) -> Made:
     """One layer of a picture that came in layers, as an asset."""
     picture, base = photo.layered()
     layer = picture.layers[photo.layer]
-    return _asset(layer[..., :3], matte.clean_alpha(layer[..., 3]), photo.size, base)
+    return asset_of(layer[..., :3], matte.clean_alpha(layer[..., 3]), photo.size, base)
 
 
 def facts(picture: U8, scores: Mapping[str, float], photo: U8) -> dict[str, Any]:
@@ -308,7 +304,7 @@ def facts(picture: U8, scores: Mapping[str, float], photo: U8) -> dict[str, Any]
     return {"height": height, "width": width, **hashes, "scores": all_scores(scores)}
 
 
-def _seed(data: bytes) -> int:
+def seed_of_input(data: bytes) -> int:
     """Of the input, so that all recipes share the result."""
     return int(hashlib.sha256(data).hexdigest()[:8], 16)
 

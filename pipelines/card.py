@@ -256,6 +256,8 @@ def _limits(recipe: Recipe, statistics: Statistics) -> str:
         )
     if "cut" in routes:
         limits.append("Backgrounds of `cut` are inpainted where the object was: plausible at best, never observed.")
+    if "generate" in routes:
+        limits.append("Pictures of `generate` were drawn by a model, both layers of them; no camera saw any of it.")
     if missing:
         limits.append(f"{missing:,} places stayed empty, for no candidate passed the filters.")
     return "## Known limits\n\n" + "".join(f"- {limit}\n" for limit in limits)

@@ -31,7 +31,7 @@ from .rows import pool_path, pool_uses
 from .splits import write_splits
 
 # Entries that a worker prepares at a time: taking a photograph apart takes seconds, measuring a background a moment.
-_CHUNK: dict[Use, int] = {"foreground": 4, "background": 16, "cut": 1, "layers": 4}
+_CHUNK: dict[Use, int] = {"foreground": 4, "background": 16, "cut": 1, "layers": 4, "generate": 1}
 
 
 def fill_pools(folder: BuildFolder, recipe: Recipe, options: BuildOptions, report: Report) -> None:
@@ -70,7 +70,7 @@ def _prepared(
         partial(_numbered, job),
         enumerate(chunks(entries, _CHUNK[use])),
         options.workers,
-        gpu=mix.cut.is_neural or source == "layerdiffuse:generate",
+        gpu=mix.cut.is_neural or source in ("layerdiffuse:generate", "prompts"),
     ):
         early[number] = rows
         done += len(rows)

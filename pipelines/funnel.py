@@ -10,7 +10,13 @@ from .plan import plan
 from .pools import Pool
 from .recipe import Recipe
 
-_PLURAL = {"foreground": "foregrounds", "background": "backgrounds", "cut": "photographs", "layers": "layers"}
+_PLURAL = {
+    "foreground": "foregrounds",
+    "background": "backgrounds",
+    "cut": "photographs",
+    "layers": "layers",
+    "generate": "prompts",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

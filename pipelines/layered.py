@@ -1,7 +1,8 @@
-"""Routes ``cut`` and ``layers``: a picture that was taken apart, or that came in layers; one layer is taken out of it.
+"""Routes ``cut``, ``layers`` and ``generate``: one layer is taken out of a picture in layers.
 
-The layers below belong to the background, those above to the occluder. The image is the recomposition of the layers;
-its distance to the photograph is a score and a gate. No shadow is cast: what shadow there is lies in the picture; but
+It was taken apart, came in layers, or was drawn in layers of a text. The layers below belong to the background, those
+above to the occluder. The image is the recomposition of the layers; its distance to the photograph, or to the picture
+that the generator itself drew, is a score and a gate. No shadow is cast: what shadow there is lies in the picture; but
 where a picture brings the shadow of each layer apart (a rendered scene), it is folded into the layer.
 """
 

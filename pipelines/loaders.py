@@ -5,7 +5,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Protocol
 
+from ..toolkit import generators
 from ..toolkit.depth import DepthModel, load_depth
+from ..toolkit.generation import Checked
+from ..toolkit.generators.options import Options
 from ..toolkit.inpaint import Inpainter, load_inpainter
 from ..toolkit.judges import Judge, load_judge
 from ..toolkit.models.layerdiffuse import CutoutGenerator, load_generator
@@ -52,6 +55,12 @@ def quality_judge(role: str, name: str, weights: Path | None) -> Judge:
 def cutout_generator(name: str, weights: Path | None) -> CutoutGenerator:
     """The generator of cut-outs of this process."""
     return load_generator(name, weights)
+
+
+@lru_cache(maxsize=1)
+def layered_generator(name: str, weights: Path | None) -> Checked:
+    """The generator of layers of this process."""
+    return generators.load(name, Options(weights=weights))
 
 
 def model_name(model: Named) -> str:

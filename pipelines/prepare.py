@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from ..manifests.entry import Entry, Seed, Use
 from ..manifests.errors import BadImage
@@ -17,13 +17,13 @@ from ..manifests.sources.zips import read_member
 from ..toolkit import images
 from ..toolkit.procedural import world as procedural_world
 from ..toolkit.saliency import SpectralResidual
+from . import loaders
 from .assets import (
     Maker,
     Photo,
     background_scores,
     cleared,
     facts,
-    generated_asset,
     in_layers,
     layer_asset,
     photo_asset,
@@ -35,7 +35,7 @@ from .assets import (
 )
 from .cache import Cache, bundle_key
 from .filters import Drop, judge
-from .loaders import algorithm_name, cutout_generator, depth_model, inpainter, model_name, quality_judge, saliency_model
+from .generated import generated_asset, generated_layers
 from .recipe import Mix, Recipe
 
 _STEP = 8  # raised when a change here or in assets makes other pixels of the same input
@@ -46,7 +46,7 @@ class Prepared:
     """One usable thing (a foreground, a background, or a photograph taken apart), or why it is none.
 
     Attributes:
-        use: ``foreground``, ``background``, ``layers`` or ``cut``.
+        use: ``foreground``, ``background``, ``layers``, ``cut`` or ``generate``.
         id: entry's id, and the object's where it has several.
         group: the entry's id: things of one group show the same photograph.
         source, path, licence, author, url, sha256: where it comes from.
@@ -137,7 +137,8 @@ class Preparation:
         elif entry.kind == "rgba":
             yield self._cached(blank, entry, None, data, rgba_asset)
         elif entry.kind == "prompt":
-            yield self._cached(blank, entry, None, data, generated_asset)
+            drawn = generated_layers if self.use == "generate" else generated_asset
+            yield self._cached(blank, entry, None, data, drawn)
         elif self.mix.cut.mask == "source" or (entry.seeds and self.mix.cut.mask == "auto"):
             yield from self._objects(entry, data, blank)
         else:
@@ -246,31 +247,41 @@ class Preparation:
         if make in (rgba_asset, in_layers, layer_asset):
             return rendered
         if make in (plain_background, rendered_background):
-            return {**rendered, "saliency": model_name(saliency_model(options.saliency, self.weights))}
+            return {**rendered, "saliency": loaders.model_name(loaders.saliency_model(options.saliency, self.weights))}
         if make is generated_asset:
-            return {"generator": model_name(cutout_generator(options.generator, self.weights))}
+            return {"generator": loaders.model_name(loaders.cutout_generator(options.generator, self.weights))}
+        if make is generated_layers:
+            return {
+                "generator": loaders.model_name(loaders.layered_generator(options.generator, self.weights)),
+                "saliency": loaders.model_name(loaders.saliency_model(options.saliency, self.weights)),
+                **{f"{role}_judge": self._judge(role) for role in ("mask", "inpaint")},
+            }
         found = seed.method if seed else "threshold" if options.mask == "saliency" else "grabcut"
-        models = {"segmentation": algorithm_name(found, "opencv-python-headless")}
+        models = {"segmentation": loaders.algorithm_name(found, "opencv-python-headless")}
         if make is not cleared:
             models |= self._cutting()
         if make is not photo_asset and entry.base is None:
-            models["inpainting"] = model_name(inpainter(options.inpainting, self.weights))
+            models["inpainting"] = loaders.model_name(loaders.inpainter(options.inpainting, self.weights))
         if make in (cleared, taken_apart) or (seed is None and make is photo_asset):
-            models["saliency"] = model_name(saliency_model(options.saliency, self.weights))
+            models["saliency"] = loaders.model_name(loaders.saliency_model(options.saliency, self.weights))
         if make is taken_apart:
-            models["inpaint_judge"] = model_name(quality_judge("inpaint-quality", options.inpaint_judge, self.weights))
+            models["inpaint_judge"] = self._judge("inpaint")
         return models
+
+    def _judge(self, role: Literal["mask", "inpaint"]) -> str:
+        name = self.mix.cut.mask_judge if role == "mask" else self.mix.cut.inpaint_judge
+        return loaders.model_name(loaders.quality_judge(f"{role}-quality", name, self.weights))
 
     def _cutting(self) -> dict[str, str]:
         """What cuts an object out and judges how well."""
         options = self.mix.cut
-        models = {"mask_judge": model_name(quality_judge("mask-quality", options.mask_judge, self.weights))}
+        models = {"mask_judge": self._judge("mask")}
         if options.matting != "none":
             package = "pymatting" if options.matting == "closed-form" else "opencv-python-headless"
-            models["matting"] = algorithm_name(options.matting, package)
-            models["foreground_colour"] = algorithm_name("multi-level", "pymatting")
+            models["matting"] = loaders.algorithm_name(options.matting, package)
+            models["foreground_colour"] = loaders.algorithm_name("multi-level", "pymatting")
         if options.depth != "none":
-            models["depth"] = model_name(depth_model(options.depth, self.weights))
+            models["depth"] = loaders.model_name(loaders.depth_model(options.depth, self.weights))
         return models
 
 

@@ -19,7 +19,7 @@ from .filters import Limits
 ALGORITHM = 2
 """Raised with every change that gives other bytes for the same recipe; part of the fingerprint."""
 
-Route = Literal["paste", "cut", "layers"]
+Route = Literal["paste", "cut", "layers", "generate"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +66,8 @@ class CutOptions:
         band: half width of the band that matting decides, px.
         inpainting: model that fills the hole, prompted with the empty text.
         dilate: px by which the hole is wider than the object, at 512 px; grows with the photograph.
-        generator: model that makes a cut-out of a prompt.
+        generator: model that makes a cut-out of a prompt; of route ``generate`` one that draws layers, a name of
+            ``layerkit ls generators`` or the folder of a run.
         depth: model that tells what stands in front of an object, for ``completeness``; ``none`` judges by the mask.
         mask_judge: ``heuristic``, or the folder that ``layerkit train mask-quality`` wrote.
         inpaint_judge: ``heuristic``, or the folder that ``layerkit train inpaint-quality`` wrote.
@@ -103,11 +104,11 @@ class Mix:
     Attributes:
         name: part of the shard names, ``[a-z0-9-]+``.
         share: relative to the other mixes' shares.
-        route: ``paste`` (objects on a background), ``cut`` (a photograph taken apart) or ``layers`` (a picture that
-            came in layers).
+        route: ``paste`` (objects on a background), ``cut`` (a photograph taken apart), ``layers`` (a picture that came
+            in layers) or ``generate`` (a text that layers are drawn of).
         foregrounds: source of the objects, route ``paste``.
         backgrounds: source of the backgrounds, route ``paste``.
-        photos: source of the pictures, routes ``cut`` and ``layers``.
+        photos: source of the pictures, routes ``cut`` and ``layers``; of the prompts, route ``generate``.
         objects: least and largest number of objects, route ``paste``.
         harmonise: least and largest strength of the colour transfer from the background to each object, route
             ``paste``; 0 is none, 1 gives the object the background's mean and spread.

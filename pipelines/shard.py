@@ -30,7 +30,12 @@ from .pools import Pixels, Pool, Stock
 from .recipe import Mix, Recipe
 from .rows import pool_path
 
-ROUTES: dict[str, Callable[..., Candidate | Drop]] = {"paste": paste, "cut": take_out, "layers": take_out}
+ROUTES: dict[str, Callable[..., Candidate | Drop]] = {
+    "paste": paste,
+    "cut": take_out,
+    "layers": take_out,
+    "generate": take_out,
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -31,6 +31,7 @@ SOURCES: dict[str, Source] = {
     "rgba": Source(rgba.index, True, "a folder of RGBA cut-outs"),
     "layerdiffuse": Source(layerdiffuse.index, True, "LayerDiffuse's RGBA outputs, with prompts in txt or jsonl"),
     "layerdiffuse:generate": Source(prompts.index, True, "prompts in txt or jsonl that LayerDiffuse makes cut-outs of"),
+    "prompts": Source(prompts.index_layers, True, "prompts in txt or jsonl that a generator draws layers of"),
     "img2dataset": Source(img2dataset.index, True, "a download of img2dataset: shards NNNNN.tar or NNNNN/"),
     "mulan": Source(mulan.index, True, "MuLAn: annotations .p.zl with COCO or LAION pictures, or rendered layers"),
     "rorem": Source(rorem.index, True, "RORem: photographs with a mask and a clean plate, by meta.json"),

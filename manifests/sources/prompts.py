@@ -1,4 +1,4 @@
-"""Source ``layerdiffuse:generate``: prompts that LayerDiffuse makes cut-outs of.
+"""Sources of prompts: ``prompts`` for layers that route ``generate`` draws, ``layerdiffuse:generate`` for cut-outs.
 
 A line of a txt is a prompt; a line of a jsonl is ``{"prompt": …}``, with ``seed``, ``negative``, ``foreground`` and
 ``background`` where they matter. A line that begins with a brace is read as such an object in a txt as well.
@@ -6,7 +6,7 @@ A line of a txt is a prompt; a line of a jsonl is ``{"prompt": …}``, with ``se
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..entry import Entry
@@ -55,6 +55,12 @@ def index(root: Path) -> Iterator[Entry]:
             yield entry
     if not found:
         raise UsageError(f"{root}: expected prompts, found no line in a *.txt or *.jsonl below this folder")
+
+
+def index_layers(root: Path) -> Iterator[Entry]:
+    """As :func:`index`, for route ``generate``."""
+    for entry in index(root):
+        yield replace(entry, source="prompts", uses=("generate",))
 
 
 def read_prompts(path: Path) -> list[Prompt]:
