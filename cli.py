@@ -6,6 +6,7 @@ Results go to standard output, progress to standard error. Exit status: 0 done; 
 
 import json
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -434,11 +435,10 @@ def _size(text: str | None) -> tuple[int, int] | None:
     """Height and width of ``512`` or ``WIDTHxHEIGHT``."""
     if text is None:
         return None
-    width, _, height = text.partition("x")
-    sides = (height or width, width)
-    if not all(side.isdecimal() and int(side) > 0 for side in sides):
-        raise UsageError(f"--size: expected a side such as 512, or 768x512, got {text!r}")
-    return int(sides[0]), int(sides[1])
+    found = re.fullmatch(r"([1-9]\d*)(?:x([1-9]\d*))?", text)
+    if not found:
+        raise UsageError(f"--size: expected a side such as 512, or WIDTHxHEIGHT such as 768x512, got {text!r}")
+    return int(found[2] or found[1]), int(found[1])
 
 
 @app.command()

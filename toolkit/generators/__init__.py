@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...manifests.errors import UsageError
+from ...manifests.weights import WEIGHTS
 from ..generation import Checked, Generator, checked_generator
+from ..models.layerdiffuse_layers import load_cutouts, load_layers
 from ..models.runs import is_run
 from ..plugins import find_attribute
 from .options import Options
@@ -30,7 +32,24 @@ class Entry:
     load: Callable[[Options], Generator]
 
 
-GENERATORS: dict[str, Entry] = {}
+def _licence(*names: str) -> str:
+    return ", ".join(dict.fromkeys(WEIGHTS[name].licence for name in names))
+
+
+_CUTOUTS = ("layerdiffuse-sdxl-base", "layerdiffuse-sdxl")
+
+GENERATORS: dict[str, Entry] = {
+    "layerdiffuse-sdxl": Entry(
+        about="LayerDiffuse on SDXL: cut-outs alone",
+        licence=_licence(*_CUTOUTS),
+        load=lambda options: load_cutouts(options.weights, options.device, **options.drawing()),
+    ),
+    "layerdiffuse-layers": Entry(
+        about="LayerDiffuse on SDXL: a cut-out, then the blend and the background around it",
+        licence=_licence(*_CUTOUTS, "layerdiffuse-xl-blend", "layerdiffuse-xl"),
+        load=lambda options: load_layers(options.weights, options.device, **options.drawing()),
+    ),
+}
 
 
 def load(name: str, options: Options | None = None) -> Checked:

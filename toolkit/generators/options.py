@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ...manifests.errors import UsageError
 
@@ -25,6 +26,12 @@ class Options:
     guidance: float | None = None
     base: str = ""
     device: str | None = None
+
+    def drawing(self) -> dict[str, Any]:
+        """Size as (width, height), steps and guidance, those that are told, as the SDXL generators take them."""
+        size = self.size and self.size[::-1]
+        told = {"size": size, "steps": self.steps, "guidance": self.guidance}
+        return {name: value for name, value in told.items() if value is not None}
 
     def __post_init__(self) -> None:
         for name in ("steps", "guidance"):

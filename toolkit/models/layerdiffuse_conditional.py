@@ -196,7 +196,9 @@ def on_grey(rgba: U8) -> U8:
     return np.rint((straight[..., :3] - _GREY) * (straight[..., 3:] / 255) + _GREY).astype(np.uint8)
 
 
-def load_forms(base: Path, folders: Mapping[str, Path], device: str | None = None) -> dict[str, ConditionalSdxl]:
+def load_forms(
+    base: Path, folders: Mapping[str, Path], device: str | None = None, **sampling: Any
+) -> dict[str, ConditionalSdxl]:
     """Load forms that share one pipeline: bfloat16 on CUDA, float32 on the CPU; nothing is downloaded.
 
     Offsets are added in float32 before they are rounded to what the device runs. Each form has a UNet of its own, 5 GB
@@ -206,6 +208,7 @@ def load_forms(base: Path, folders: Mapping[str, Path], device: str | None = Non
         base: the SDXL pipeline's folder.
         folders: of the released files, by name of the form.
         device: None = CUDA where there is one, else the CPU.
+        sampling: ``steps`` and ``guidance`` of :class:`ConditionalSdxl`.
 
     Raises:
         UsageError: the folder holds no SDXL pipeline, or the offsets do not fit it.
@@ -217,7 +220,10 @@ def load_forms(base: Path, folders: Mapping[str, Path], device: str | None = Non
     expect_pipeline(base, "StableDiffusionXLPipeline")
     pipeline = load_part("StableDiffusionXLPipeline", base, dtype=torch.float32)
     pipeline.set_progress_bar_config(disable=True)
-    made = {name: ConditionalSdxl(pipeline, FORMS[name], folder / FORMS[name].file) for name, folder in folders.items()}
+    made = {
+        name: ConditionalSdxl(pipeline, FORMS[name], folder / FORMS[name].file, **sampling)
+        for name, folder in folders.items()
+    }
     return {name: form.to(place, dtype) for name, form in made.items()}
 
 

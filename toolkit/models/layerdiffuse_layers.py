@@ -6,6 +6,7 @@ background around it as well. ``load_fg2bg`` and ``load_bg2fg`` draw around a la
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from ...manifests.sources.prompts import Prompt
 from ...manifests.weights import WEIGHTS, locate, revision_of
@@ -72,43 +73,53 @@ def _cutout(draw: CutoutGenerator, prompt: Prompt, seed: int) -> U8:
     return draw(prompt.foreground or prompt.prompt, seed, prompt.negative)
 
 
-def load_cutouts(weights: Path | None = None, device: str | None = None) -> Cutouts:
+def load_cutouts(weights: Path | None = None, device: str | None = None, **settings: Any) -> Cutouts:
     """LayerDiffuse's foregrounds, from ``--weights`` or the hub cache.
 
+    Args:
+        weights: the folder, or None.
+        device: None = CUDA where there is one, else the CPU.
+        settings: ``size``, ``steps`` and ``guidance`` of :class:`~.layerdiffuse.LayerDiffuseGenerator`.
+
     Raises:
-        UsageError: the files do not fit together.
+        UsageError: the files do not fit together, or the size does not fit them.
         MissingWeights: files are in neither place; says the command that gets them.
     """
-    draw = LayerDiffuseGenerator(locate(_BASE, weights), locate(_CUTOUTS, weights), device=device)
+    draw = LayerDiffuseGenerator(locate(_BASE, weights), locate(_CUTOUTS, weights), device=device, **settings)
     return Cutouts(draw, _licence(_BASE, _CUTOUTS))
 
 
-def load_layers(weights: Path | None = None, device: str | None = None) -> LayerDiffuseLayers:
+def load_layers(weights: Path | None = None, device: str | None = None, **settings: Any) -> LayerDiffuseLayers:
     """LayerDiffuse's foregrounds with ``fg2bg``, all on the base that the foregrounds are released with; see above."""
-    draw = LayerDiffuseGenerator(locate(_BASE, weights), locate(_CUTOUTS, weights), device=device)
+    draw = LayerDiffuseGenerator(locate(_BASE, weights), locate(_CUTOUTS, weights), device=device, **settings)
     names = (_BASE, _CUTOUTS, _BLEND, _OTHER)
+    sampling = {name: value for name, value in settings.items() if name != "size"}
     return LayerDiffuseLayers(
         draw,
-        load_fg2bg(weights, base=_BASE, device=device),
+        load_fg2bg(weights, base=_BASE, device=device, **sampling),
         name="layerdiffuse-layers",
         revision="+".join([draw.revision, *(revision_of(locate(name, weights)) for name in (_BLEND, _OTHER))]),
         licence=_licence(*names),
     )
 
 
-def load_fg2bg(weights: Path | None = None, *, base: str = "sdxl-base", device: str | None = None) -> AroundForeground:
+def load_fg2bg(
+    weights: Path | None = None, *, base: str = "sdxl-base", device: str | None = None, **sampling: Any
+) -> AroundForeground:
     """``fg2ble`` and ``fgble2bg`` on an SDXL of the weights table; see :func:`load_cutouts`."""
     folders = {"fg2ble": locate(_BLEND, weights), "fgble2bg": locate(_OTHER, weights)}
-    forms = load_forms(locate(base, weights), folders, device)
+    forms = load_forms(locate(base, weights), folders, device, **sampling)
     return AroundForeground(forms["fg2ble"], forms["fgble2bg"])
 
 
-def load_bg2fg(weights: Path | None = None, *, base: str = "sdxl-base", device: str | None = None) -> BeforeBackground:
+def load_bg2fg(
+    weights: Path | None = None, *, base: str = "sdxl-base", device: str | None = None, **sampling: Any
+) -> BeforeBackground:
     """``bg2ble`` and ``bgble2fg`` on an SDXL of the weights table; see :func:`load_cutouts`."""
     from .transparent_vae import load_decoder
 
     folders = {"bg2ble": locate(_BLEND, weights), "bgble2fg": locate(_OTHER, weights)}
-    forms = load_forms(locate(base, weights), folders, device)
+    forms = load_forms(locate(base, weights), folders, device, **sampling)
     decoder = load_decoder(folders["bgble2fg"] / DECODER).to(forms["bgble2fg"].pipeline.device)
     return BeforeBackground(forms["bg2ble"], forms["bgble2fg"], decoder)
 
