@@ -408,7 +408,8 @@ def generate(
     if out is None or not model:
         missing = "--out: expected the folder for the layers" if out is None else "--model: expected a generator"
         raise UsageError(f"{missing}, got nothing; add {'--out DIR' if out is None else '--model NAME or a run'}")
-    from .manifests.sources.prompts import Prompt, read_prompts
+    from .manifests.prompts import Prompt
+    from .manifests.sources.prompts import read_prompts
     from .pipelines.generate import generate as run
     from .toolkit.generators import load
     from .toolkit.generators.options import Options

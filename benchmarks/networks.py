@@ -13,6 +13,7 @@ from ..manifests.weights import locate, revision_of
 from ..toolkit.metrics.clip import Clip
 from ..toolkit.metrics.features import InceptionFeatures, load_features
 from ..toolkit.metrics.perceptual import load_lpips
+from ..toolkit.saliency import SaliencyModel, load_saliency
 from .measures import Measure
 
 U8 = NDArray[np.uint8]
@@ -53,6 +54,11 @@ class Networks:
     def clip(self, name: str) -> Clip:
         """A CLIP model."""
         model: Clip = self._once(name, lambda: Clip.load(name, self.weights, self.device))
+        return model
+
+    def saliency(self, name: str) -> SaliencyModel:
+        """A saliency model."""
+        model: SaliencyModel = self._once(f"saliency {name}", lambda: load_saliency(name, self.weights))
         return model
 
     def features(self, recipe: str) -> Callable[[Sequence[U8]], Vectors]:

@@ -9,11 +9,14 @@ from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
+import numpy as np
+
 from ..manifests.errors import BadImage, MissingWeights, UsageError
 from ..manifests.suites import Suite
 from ..toolkit.decomposers import load
 from ..toolkit.decomposition import Checked, Decomposition
 from ..toolkit.suites.cases import Case, Dropped, cases
+from .drawing import Drawing, load_drawing
 from .features_cache import FeatureCache
 from .measures import Measure, parse_measure, with_pasted
 from .networks import Networks
@@ -72,7 +75,7 @@ def run_model(name: str, suite: Suite, options: BenchOptions, tell: Tell, networ
         RunError: another process of this run is not through.
     """
     try:
-        model = _loaded(name, options)
+        model = _loaded(name, suite, options)
     except MissingWeights as error:
         return Outcome(suite=suite, model=name, skipped={"*": str(error)})
     run = _Run(model, suite, options, networks or Networks(options.weights, options.device))
@@ -97,10 +100,12 @@ def _part_of(name: str, suite: Suite, options: BenchOptions) -> None:
 
     cv2.setNumThreads(1)
     networks = Networks(options.weights, options.device)
-    _Run(_loaded(name, options), suite, options, networks).go(lambda what, done, total: None)
+    _Run(_loaded(name, suite, options), suite, options, networks).go(lambda what, done, total: None)
 
 
-def _loaded(name: str, options: BenchOptions) -> Checked:
+def _loaded(name: str, suite: Suite, options: BenchOptions) -> Checked | Drawing:
+    if suite.generates:
+        return load_drawing(name, suite, options)
     return load(
         name,
         options.weights,
@@ -127,7 +132,7 @@ def wait_for_all(of: int) -> None:
 class _Run:
     """A model on a suite, in one process."""
 
-    def __init__(self, model: Checked, suite: Suite, options: BenchOptions, networks: Networks) -> None:
+    def __init__(self, model: Checked | Drawing, suite: Suite, options: BenchOptions, networks: Networks) -> None:
         self.model, self.suite, self.options, self.networks = model, suite, options, networks
         wanted = wanted_of(suite)
         self.missing = networks.missing(wanted)
@@ -181,7 +186,7 @@ class _Run:
     def _predicted(self, case: Case) -> Decomposition:
         made = self.store.load(case)
         if made is None:
-            made = self.model(case.image, case.mask, rng_of(self.options.seed, case), case.id)
+            made = _made_by(self.model, case, rng_of(self.options.seed, case))
             self.store.save(case, made)
         return made
 
@@ -234,11 +239,17 @@ class _Run:
         """Why measures were not taken."""
         foreground = any(self.store.picture(row.id, "foreground").exists() for row in rows)
         return {
-            str(one): applies(one, foreground=foreground, true_foreground=True)
+            str(one): applies(one, foreground=foreground, true_foreground=True, captions=self.suite.generates)
             or self.missing.get(one, "the suite knows no true foreground")
             for one in wanted_of(self.suite)
             if one not in taken
         }
+
+
+def _made_by(model: Checked | Drawing, case: Case, rng: np.random.Generator) -> Decomposition:
+    if isinstance(model, Drawing):
+        return model(case, rng)
+    return model(case.image, case.mask, rng, case.id)
 
 
 def _batches(items: Iterable[Item], size: int) -> Iterator[list[Item]]:

@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 from ..toolkit.compose import over_u8
 from ..toolkit.decomposition import Decomposition
 from ..toolkit.metrics.clip import clip_scores
-from ..toolkit.metrics.layering import draw_jitter, jittered_recomposition
+from ..toolkit.metrics.layering import draw_jitter, jittered_recomposition, on_colour
 from ..toolkit.metrics.perceptual import LEAST_SIDE
 from ..toolkit.metrics.pixels import psnr
 from ..toolkit.metrics.regions import crop_box, pasted, region_mask
-from ..toolkit.suites.cases import Case
+from ..toolkit.suites.cases import HUMAN, Case
 from .measures import Measure
 from .networks import Networks
 
@@ -21,9 +21,12 @@ U8 = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
 
 _OF_THE_BACKGROUND = {"target", "true foreground and background"}
+_OF_BOTH = ("composed", "foreground")
 
 
-def applies(measure: Measure, *, foreground: bool, true_foreground: bool, captions: bool = False) -> str:
+def applies(
+    measure: Measure, *, foreground: bool, true_foreground: bool, captions: bool = False, human: bool = False
+) -> str:
     """Why a measure says nothing of a model on a suite; empty where it does.
 
     Args:
@@ -31,13 +34,17 @@ def applies(measure: Measure, *, foreground: bool, true_foreground: bool, captio
         foreground: whether the model gives a foreground.
         true_foreground: whether the suite knows the true one.
         captions: whether it knows texts.
+        human: whether there are masks that people drew.
     """
     needs = set(measure.row.compares)
     of_foregrounds = measure.metric == "jitter-fid" or needs & {"alpha", "foreground", "foreground and background"}
-    if of_foregrounds and not foreground:
+    if (of_foregrounds or measure.region in _OF_BOTH) and not foreground:
         return "the model gives no foreground"
-    if needs & {"true alpha", "true foreground", "true foreground and background"} and not true_foreground:
+    of_truths = needs & {"true alpha", "true foreground", "true foreground and background"}
+    if (of_truths or _is_pair_of_foregrounds(measure)) and not true_foreground:
         return "the suite knows no true foreground"
+    if measure.metric == "mask-iou" and measure.variant == "human" and not human:
+        return f"no mask that people drew was given; draw some on the predictions, and add --root {HUMAN}=DIR"
     if needs & {"true mask"}:
         return "the model gives no shadow mask"
     return "the suite has no captions" if "text vectors" in needs and not captions else ""
@@ -45,7 +52,17 @@ def applies(measure: Measure, *, foreground: bool, true_foreground: bool, captio
 
 def why_not(measure: Measure, case: Case, made: Decomposition) -> str:
     """Why a measure says nothing of one prediction; empty where it does. See :func:`applies`."""
-    return applies(measure, foreground=made.foreground is not None, true_foreground=case.foreground is not None)
+    return applies(
+        measure,
+        foreground=made.foreground is not None,
+        true_foreground=case.foreground is not None,
+        captions=case.prompt is not None,
+        human=case.human is not None,
+    )
+
+
+def _is_pair_of_foregrounds(measure: Measure) -> bool:
+    return measure.region == "foreground" and "text vectors" not in measure.row.compares
 
 
 def score(measure: Measure, case: Case, made: Decomposition, networks: Networks) -> float:
@@ -56,6 +73,10 @@ def score(measure: Measure, case: Case, made: Decomposition, networks: Networks)
         return _of_pictures(measure, case, made, networks)
     if measure.metric == "clip-image":
         return _of_vectors(measure, case, made, networks)
+    if measure.metric == "clip-score":
+        return _of_text(measure, case, made, networks)
+    if measure.metric == "mask-iou":
+        return float(measure.definition.load()(*_drawn_and_seen(measure, case, made, networks)))
     if measure.metric == "recomposition-psnr":
         return _recomposition(measure, case, made)
     arguments = _ARGUMENTS[measure.row.compares](case, made)
@@ -68,6 +89,33 @@ def _of_vectors(measure: Measure, case: Case, made: Decomposition, networks: Net
         return math.nan
     first, second = networks.clip(measure.definition.weights[0]).images(pair[:2])[:, None]
     return float(clip_scores(first, second)[0])
+
+
+def _of_text(measure: Measure, case: Case, made: Decomposition, networks: Networks) -> float:
+    """A picture and the text that it was drawn of, the layer's own where it has one."""
+    assert case.prompt is not None  # ``applies`` said so
+    own = {"foreground": case.prompt.foreground, "whole": case.prompt.background}.get(measure.region, "")
+    clip = networks.clip(measure.definition.weights[0])
+    picture, text = clip.images([_shown(measure.region, made)]), clip.texts([own or case.prompt.prompt])
+    return float(clip_scores(picture, text)[0])
+
+
+def _drawn_and_seen(measure: Measure, case: Case, made: Decomposition, networks: Networks) -> tuple[U8, U8]:
+    """The alpha of the foreground, and the mask of the layers put together, by a model or by people."""
+    assert made.foreground is not None  # ``applies`` said so
+    if measure.variant == "human":
+        assert case.human is not None  # likewise
+        return made.foreground[..., 3], case.human.astype(np.uint8) * 255
+    seen = networks.saliency(measure.variant)(_shown("composed", made))
+    return made.foreground[..., 3], np.rint(seen * 255).astype(np.uint8)
+
+
+def _shown(region: str, made: Decomposition) -> U8:
+    """The picture that a region of what was made stands for."""
+    if region == "whole":
+        return made.background
+    assert made.foreground is not None  # ``applies`` said so
+    return over_u8(made.foreground, made.background) if region == "composed" else on_colour(made.foreground)
 
 
 def _of_pictures(measure: Measure, case: Case, made: Decomposition, networks: Networks) -> float:
@@ -89,6 +137,11 @@ def picture_pair(measure: Measure, case: Case, made: Decomposition) -> tuple[U8,
     if measure.metric == "jitter-fid":
         assert made.foreground is not None  # ``applies`` said so
         return jittered_recomposition(made.foreground, made.background, draw_jitter(case.id)), case.image, None
+    if measure.region == "composed":
+        return _shown("composed", made), case.image, None
+    if measure.region == "foreground":
+        assert case.foreground is not None  # ``applies`` said so
+        return _shown("foreground", made), on_colour(case.foreground), None
     target = case.background
     if target is None:
         return None

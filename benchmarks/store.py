@@ -85,6 +85,7 @@ class Store:
     def row_key(self, case: Case) -> str:
         """What a row depends on: the prediction, what is measured of it, and what else is said of the case."""
         told = f"{self._measures}\0{case.scene}\0{case.category}"
+        told += "" if case.human is None else f"\0{hashlib.sha256(case.human.tobytes()).hexdigest()}"
         return f"{self.key(case)}-{hashlib.sha256(told.encode()).hexdigest()[:8]}"
 
     def has(self, case: Case) -> bool:

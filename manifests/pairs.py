@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from .prompts import Prompt
+
 MaskFormat = Literal["picture", "rord-label"]
 Truth = Literal["background", "blended", "shadow-free"]
 
@@ -25,12 +27,14 @@ class MaskFile:
         file: a picture, grey or RGB, also JPEG; or a label.
         threshold: what is brighter counts as white, 0..255.
         white_is_object: the polarity of a picture, as its data set is known to have it.
+        of_alpha: the object is where the picture's alpha exceeds a half; neither of the two above is then looked at.
         format: ``rord-label`` is JSON with polygons, see :func:`~layerkit.manifests.sources.rord.outlines`.
     """
 
     file: File
     threshold: int = 127
     white_is_object: bool = True
+    of_alpha: bool = False
     format: MaskFormat = "picture"
 
 
@@ -52,6 +56,7 @@ class Pair:
         occluder: straight RGBA of what lies in front of the object, where it is known.
         masks: by name, each the union of its files: ``tight`` around the object, ``loose`` with a margin or with its
             shadow, ``object`` and ``shadow`` apart.
+        prompt: what a generator is to draw, where the source has texts.
         category: what the scores are broken down by, or empty.
         licence: identifier of :data:`layerkit.manifests.licences.LICENCES`.
         author: as the source gives it.
@@ -69,6 +74,7 @@ class Pair:
     foreground: File | None = None
     occluder: File | None = None
     masks: Mapping[str, tuple[MaskFile, ...]] = field(default_factory=dict)
+    prompt: Prompt | None = None
     category: str = ""
     licence: str = "unknown"
     author: str = ""

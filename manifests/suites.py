@@ -23,8 +23,8 @@ class Suite:
         name: for ``--suite``.
         version: counts up with every change.
         about: one line, with what the papers leave open.
-        reader: whose data set it is: ``rord``, ``mulan``, ``desobav2``, ``build`` or ``demo``; also the name of its
-            ``--root``.
+        reader: whose data set it is: ``rord``, ``mulan``, ``desobav2``, ``build`` or ``demo``; ``ll2i`` and
+            ``layerfusion`` are for generators. Also the name of its ``--root``.
         split: of the data set, as its reader takes it.
         n: number of cases, 0 for all.
         draw: ``all``; ``random``, one of every scene before a second of any; or ``one-per-scene``.
@@ -48,7 +48,7 @@ class Suite:
     name: str
     version: int = 1
     about: str
-    reader: Literal["rord", "mulan", "desobav2", "build", "demo"]
+    reader: Literal["rord", "mulan", "desobav2", "build", "demo", "ll2i", "layerfusion"]
     split: str
     n: int = 0
     draw: Literal["all", "random", "one-per-scene"] = "all"
@@ -65,6 +65,11 @@ class Suite:
     ids_sha256: str = ""
     pixels_sha256: str = ""
     folder: str = ""
+
+    @property
+    def generates(self) -> bool:
+        """Whether it is one of texts, for generators: masks and truths are then of the pictures compared with."""
+        return self.reader in ("ll2i", "layerfusion")
 
     @property
     def regions(self) -> tuple[str, ...]:
@@ -169,6 +174,43 @@ SUITES: dict[str, Suite] = {
             mask="loose",
             paste_back="both",
             about="DESOBAv2, masks of object and shadow; the shadow without the object is scored alone",
+        ),
+        Suite(
+            name="ll2i",
+            about="layers drawn of captions, against the held-out pictures of a build of recipe text2layer, for the "
+            "test set of Text2Layer is not published; IoU with BiRefNet's saliency for ICON's",
+            reader="ll2i",
+            split="held-out",
+            n=20000,
+            draw="random",
+            size=256,
+            paste_back="raw",
+            metrics=(
+                "fid:clean-fid@composed",
+                "clip-score:vit-l-14@composed",
+                "mask-iou:birefnet",
+                "mask-iou:spectral",
+                "mask-iou:human",
+            ),
+            main="fid:clean-fid@composed",
+        ),
+        Suite(
+            name="layerfusion",
+            about="layers drawn of prompts, against foregrounds of LayerDiffuse and backgrounds of SDXL drawn of the "
+            "same; LayerFusion's prompts are not published",
+            reader="layerfusion",
+            split="",
+            size=1024,
+            paste_back="raw",
+            metrics=(
+                "clip-score:vit-bigg-14@foreground",
+                "kid:torch-fidelity@foreground",
+                "fid:first-pool@foreground",
+                "clip-score:vit-bigg-14",
+                "kid:torch-fidelity",
+                "fid:first-pool",
+            ),
+            main="kid:torch-fidelity@foreground",
         ),
     )
 }

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from ..manifests.entry import slug
 from ..manifests.errors import UsageError
-from ..manifests.sources.prompts import Prompt
+from ..manifests.prompts import Prompt
 from ..toolkit import images
 from ..toolkit.files import write_atomically
 from ..toolkit.generation import Checked, Generation

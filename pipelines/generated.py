@@ -6,7 +6,7 @@ The seed is the prompt's own, or follows from its text, so all recipes share the
 import numpy as np
 
 from ..manifests.errors import BadImage, UsageError
-from ..manifests.sources.prompts import Prompt, parse_prompt
+from ..manifests.prompts import Prompt, parse_prompt
 from ..toolkit import compose, matte
 from .assets import Made, Photo, apart, asset_of, seed_of_input
 from .loaders import cutout_generator, layered_generator

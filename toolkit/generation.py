@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..manifests.errors import RunError, UsageError
-from ..manifests.sources.prompts import Prompt
+from ..manifests.prompts import Prompt
 from .compose import over_u8
 
 U8 = NDArray[np.uint8]

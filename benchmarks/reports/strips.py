@@ -120,6 +120,8 @@ def _found(ids: set[str], outcomes: Sequence[Outcome], options: BenchOptions) ->
 def _panels(case: Case, store: Store) -> list[Panel]:
     background = _prediction(store.picture(case.id, "background"), alpha=False)
     foreground = _prediction(store.picture(case.id, "foreground"), alpha=True)
+    if case.prompt is not None and background is not None and foreground is not None:
+        return _drawn_panels(case, background, foreground)
     shown = {
         "image": case.image,
         "mask": _overlay(case.image, case.mask),
@@ -128,6 +130,19 @@ def _panels(case: Case, store: Store) -> list[Panel]:
         "predicted background": background,
         "true background": case.background,
         f"difference, white: {_BRIGHTEST} levels": _heat(background, case.background),
+    }
+    return [_panel(caption, picture) for caption, picture in shown.items() if picture is not None]
+
+
+def _drawn_panels(case: Case, background: U8, foreground: U8) -> list[Panel]:
+    """What a generator drew of a text, and what it is compared with."""
+    shown = {
+        "drawn, put together": over_u8(foreground, background),
+        "drawn foreground": _on_squares(foreground),
+        "drawn background": background,
+        "compared with": case.image,
+        "its foreground": _on_squares(case.foreground),
+        "its background": case.background,
     }
     return [_panel(caption, picture) for caption, picture in shown.items() if picture is not None]
 

@@ -26,6 +26,7 @@ _SHOWN = {
     "clip-score": ("CLIP score", "", 2),
     "clip-image": ("CLIP image similarity", "", 2),
     "iou": ("IoU", "", 4),
+    "mask-iou": ("Mask IoU", "", 4),
     "ber": ("BER", "", 4),
     "sad": ("SAD", "thousands", 3),
     "matting-mse": ("Matting MSE", "", 5),
@@ -81,7 +82,8 @@ class Column:
     @property
     def group(self) -> str:
         """The table that it stands in."""
-        if self.metric == "jitter-fid" or METRICS[self.metric].compares not in _OF_BACKGROUND:
+        of_layers = self.metric == "jitter-fid" or self.region in ("composed", "foreground")
+        if of_layers or METRICS[self.metric].compares not in _OF_BACKGROUND:
             return _LAYERS
         return _BACK if self.is_pasted else _RAW
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from ..errors import ShardError, UsageError
 from ..exclusions import EXCLUDE, excluded_from
 from ..pairs import File, MaskFile, Pair
+from ..prompts import Prompt
 from ..record import Record
 from .tars import members
 
@@ -86,6 +87,7 @@ def _pair(shard: Path, key: str, roles: Mapping[str, File]) -> Pair:
             "tight": (MaskFile(file=roles["mask"]),),
             "shadow": (MaskFile(file=roles["shadow"], threshold=SHADOW),),
         },
+        prompt=Prompt(record.caption) if record.caption.strip() else None,
         category=record.mix,
         licence=record.licence,
         author="; ".join(dict.fromkeys(layer.author for layer in record.layers if layer.author)),

@@ -2,7 +2,7 @@
 
 RUN/
   config.toml            every option, and in the table ``run`` what it was made with; a recipe for another run
-  weights.safetensors    what was trained; of ``rgba-vae`` the folder ``vae/``
+  weights.safetensors    what was trained; of ``rgba-vae`` the folder ``vae/``, of ``layerdiffuse-vae`` two such files
   train.jsonl validation.jsonl loss.png tensorboard/ samples/
   checkpoints/           what ``--resume`` goes on from
   README.md              the model card
@@ -181,7 +181,17 @@ def _use(config: TrainConfig) -> str:
     if config.system == "rgba-vae":
         return "## Use\n\n    layerkit train layerdecomp --set model.rgba_vae=RUN …\n"
     if config.system == "text2layer-ae":
-        return "## Use\n\nIts latents are for Text2Layer's diffusion; by itself it takes nothing apart.\n"
+        return "## Use\n\n    layerkit train text2layer --set model.codec=RUN …\n"
+    if config.system == "text2layer":
+        return (
+            '## Use\n\n    layerkit generate "a red mug on a table" --model RUN --out DIR\n'
+            "    layerkit bench --model RUN --suite ll2i --root ll2i=BUILD --out DIR\n"
+        )
+    if config.system == "layerdiffuse-vae":
+        return (
+            "## Use\n\n`vae_transparent_encoder.safetensors` and `vae_transparent_decoder.safetensors` are named as "
+            "the released ones, whose place they take in a folder of `--weights`.\n"
+        )
     return (
         "## Use\n\n    layerkit decompose IMAGE --mask MASK --model RUN --out DIR\n"
         "    layerkit bench --model RUN --suite demo --out DIR\n"

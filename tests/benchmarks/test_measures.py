@@ -31,7 +31,7 @@ def test_variant_and_region_have_defaults(text: str, measure: Measure, told: str
         ("", "expected a metric"),
         ("psnr:areas", r"expected a variant of psnr \(area, all-pixels\), got 'areas'"),
         ("psnr@masked", "metric 'psnr@masked': expected a region of whole, mask, .* got 'masked'"),
-        ("fid@mask", "expected a region of whole, composite, got 'mask'"),
+        ("fid@mask", "expected a region of whole, composite, composed, foreground, got 'mask'"),
         ("iou@mask", "expected a region of whole, got 'mask'"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Every measure of every suite on one made-up case, against scikit-image and sums written out here."""
+"""Every measure of every suite of pictures on one made-up case, against scikit-image and sums written out here."""
 
 import math
 from dataclasses import replace
@@ -17,7 +17,8 @@ from layerkit.toolkit.decomposition import Decomposition
 from layerkit.toolkit.suites.cases import Case
 
 SIDE = 80
-NAMES = {str(one) for suite in SUITES.values() for one in with_pasted(map(parse_measure, suite.metrics))}
+OF_PICTURES = [suite for suite in SUITES.values() if not suite.generates]
+NAMES = {str(one) for suite in OF_PICTURES for one in with_pasted(map(parse_measure, suite.metrics))}
 SETS = {name for name in NAMES if parse_measure(name.replace("+pasted", "")).row.kind == "distribution"}
 LPIPS = {name for name in NAMES if name.startswith("lpips")}
 

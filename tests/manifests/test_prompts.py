@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from layerkit.manifests.errors import UsageError
-from layerkit.manifests.sources.prompts import Prompt, index, parse_prompt
+from layerkit.manifests.prompts import Prompt, parse_prompt
+from layerkit.manifests.sources.prompts import index
 
 
 @pytest.fixture

@@ -29,7 +29,13 @@ def test_the_six_systems_and_later_ones_are_there():
         ({"protocol": "outpaintremove", "method": "Qwen-Image-Edit", "metric": "fid"}, 63.49),
         ({"protocol": "text2layer", "size": 512, "method": "SD v1.4", "metric": "clip-score"}, 0.279),
         (
-            {"protocol": "layerfusion", "dataset": "generated backgrounds", "method": "LayerFusion", "metric": "kid"},
+            {
+                "protocol": "layerfusion",
+                "dataset": "layerfusion",
+                "region": "whole",
+                "method": "LayerFusion",
+                "metric": "kid",
+            },
             0.0058,
         ),
         ({"protocol": "seele", "method": "SEELE with MAT", "metric": "users", "variant": "consistency"}, 0.104),

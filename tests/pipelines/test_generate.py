@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from layerkit.manifests.errors import UsageError
-from layerkit.manifests.sources.prompts import Prompt, read_prompts
+from layerkit.manifests.prompts import Prompt
+from layerkit.manifests.sources.prompts import read_prompts
 from layerkit.pipelines.compose import compose
 from layerkit.pipelines.generate import PROMPTS, RECORD, generate, seeded
 from layerkit.pipelines.train import train

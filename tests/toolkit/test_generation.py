@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from layerkit.manifests.errors import RunError, UsageError
-from layerkit.manifests.sources.prompts import Prompt
+from layerkit.manifests.prompts import Prompt
 from layerkit.toolkit.compose import over_u8
 from layerkit.toolkit.generation import Generation, checked_generator
 from layerkit.toolkit.generators import load

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ...manifests.errors import UsageError
-from ...manifests.sources.prompts import Prompt
+from ...manifests.prompts import Prompt
 from ..generation import U8, Generation
 from ..models.runs import revision_of_run
 from .options import Options

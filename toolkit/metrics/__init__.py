@@ -59,7 +59,7 @@ class Metric:
 
 
 _PIXEL = ("whole", "mask", "outside", "shadow", "box", "composite")
-_SETS = ("whole", "composite")
+_SETS = ("whole", "composite", "composed", "foreground")
 _ALPHAS = ("alpha", "true alpha")
 _LAYERS = ("foreground and background", "true foreground and background")
 _TORCHSCRIPT, _IMAGENET = ("inception-torchscript",), ("inception-imagenet",)
@@ -163,7 +163,7 @@ METRICS: dict[str, Metric] = {
         about="100 times the cosine of CLIP's vectors of picture and caption",
         higher_is_better=True,
         compares=("image vectors", "text vectors"),
-        regions=("whole",),
+        regions=("whole", "composed", "foreground"),
         variants={
             "vit-l-14": Variant("openai ViT-L/14", "clip:clip_scores", weights=("clip-vit-l-14",)),
             "vit-bigg-14": Variant(
@@ -185,6 +185,18 @@ METRICS: dict[str, Metric] = {
         variants={
             "soft": Variant("sum of minima by sum of maxima, LayerD's", "masks:soft_iou"),
             "hard": Variant("at alpha 0.5", "masks:hard_iou"),
+        },
+    ),
+    "mask-iou": Metric(
+        about="intersection over union of the drawn alpha and a mask of the drawn picture, both at a half",
+        higher_is_better=True,
+        compares=("alpha", "salient mask"),
+        variants={
+            "birefnet": Variant(
+                "BiRefNet's saliency of the layers put together", "masks:hard_iou", weights=("birefnet",)
+            ),
+            "spectral": Variant("the spectral residual of them, which needs no weights", "masks:hard_iou"),
+            "human": Variant("masks that people drew on them, of --root human-masks", "masks:hard_iou"),
         },
     ),
     "ber": Metric(

@@ -15,6 +15,8 @@ REGIONS: dict[str, str] = {
     "outside": "every pixel outside the mask: what a model had to leave alone",
     "shadow": "the shadow, without the object that casts it",
     "box": "the bounding box of the mask, cut out (SmartEraser's LPIPS and SSIM)",
+    "composed": "every pixel of the layers put together, rather than of the background",
+    "foreground": "every pixel of the foreground, on grey",
     "composite": "every pixel, the target pasted back outside the mask (ASUKA's LPIPS)",
 }
 

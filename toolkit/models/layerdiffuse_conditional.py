@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...manifests.errors import UsageError
-from ...manifests.sources.prompts import Prompt
+from ...manifests.prompts import Prompt
 from ...manifests.weights import WEIGHTS
 from ..diffusers_folders import expect_pipeline, load_part, placement
 from ..generation import Generation

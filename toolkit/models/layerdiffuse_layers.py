@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ...manifests.sources.prompts import Prompt
+from ...manifests.prompts import Prompt
 from ...manifests.weights import WEIGHTS, locate, revision_of
 from ..generation import U8, Generation
 from .layerdiffuse import CutoutGenerator, LayerDiffuseGenerator

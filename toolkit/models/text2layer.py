@@ -28,7 +28,7 @@ _SMALL: dict[str, Any] = {
 }
 UNETS: dict[str, dict[str, Any]] = {
     "debug": {**_SMALL, "block_out_channels": (32, 64), "layers_per_block": 1, "attention_head_dim": 2},
-    "small": {**_SMALL, "block_out_channels": (64, 128), "layers_per_block": 2, "attention_head_dim": 4},
+    "small": {**_SMALL, "block_out_channels": (48, 96), "layers_per_block": 1, "attention_head_dim": 4},
     "sd": {"block_out_channels": (320, 640, 1280, 1280), "layers_per_block": 2, "attention_head_dim": 8},
 }
 """Sizes of UNets; the kinds of blocks of ``sd`` are diffusers' own."""

@@ -1,8 +1,9 @@
 """From a suite to its cases: which pictures are drawn, and their pixels at the suite's size, read once."""
 
 import hashlib
+import json
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import cv2
@@ -11,6 +12,8 @@ from numpy.typing import NDArray
 
 from ...manifests.errors import BadImage
 from ...manifests.pairs import File, MaskFile, Pair
+from ...manifests.prompts import Prompt
+from ...manifests.report_files import file_name
 from ...manifests.sources import build_pairs, rord
 from ...manifests.suites import Suite
 from .. import compose, images, mulan
@@ -20,6 +23,9 @@ from .draws import drawn
 
 U8 = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
+
+HUMAN = "human-masks"
+"""Name of the ``--root`` with masks that people drew on a model's pictures, named as these are."""
 
 EXCLUDED = ("excluded", "left out by --exclude")
 """Reason and detail of the cases that are dropped because they were asked to be."""
@@ -40,7 +46,9 @@ class Case:
         foreground: the truth in straight RGBA (H, W, 4), None where it is not known.
         occluder: straight RGBA (H, W, 4) of what lies in front of the foreground, None where nothing is known to.
         regions: bool (H, W) of those regions of the suite that a mask gives: ``mask``, ``outside``, ``shadow``.
-        sha256: of all these pixels.
+        sha256: of all these pixels; of a suite for generators of the texts as well.
+        prompt: what a generator is to draw; None where the suite is not for generators.
+        human: the mask, bool (H, W), that people drew on what a generator made of it; None where there is none.
     """
 
     id: str
@@ -53,6 +61,8 @@ class Case:
     occluder: U8 | None
     regions: Mapping[str, Mask]
     sha256: str
+    prompt: Prompt | None = None
+    human: Mask | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +121,25 @@ def cases(
     for pair in drawn(suite, roots, limit, seed):
         if only is None or pair.id in only:
             dropped = _dropped(pair, excluded)
-            yield dropped or _case(pair, suite)
+            case = dropped or _case(pair, suite)
+            if suite.generates and isinstance(case, Case):
+                case = _told(case, pair, roots.get(HUMAN))
+            yield case
+
+
+def _told(case: Case, pair: Pair, masks: Path | None) -> Case | Dropped:
+    """A case with what a generator is to draw, and with the mask that people drew on that, if one lies in ``masks``."""
+    if pair.prompt is None:
+        return Dropped(case.id, "no_caption", f"expected a text to draw in the record of {case.id}, got none")
+    told = json.dumps(asdict(pair.prompt), sort_keys=True)
+    path = masks / f"{file_name(case.id)}.png" if masks else None
+    human = _mask(MaskFile(file=File(path=path))) if path and path.is_file() else None
+    return replace(
+        case,
+        prompt=pair.prompt,
+        human=None if human is None else resize_mask(human, case.image.shape[:2]),
+        sha256=hashlib.sha256(f"{case.sha256} {told}".encode()).hexdigest(),
+    )
 
 
 def ids_digest(suite: Suite, roots: Mapping[str, Path]) -> str:
@@ -200,6 +228,8 @@ def _picture(file: File, *, alpha: bool = False, like: U8 | None = None) -> U8:
 
 def _mask(mask: MaskFile) -> Mask:
     """The object, at the mask's own size."""
+    if mask.of_alpha:
+        return _picture(mask.file, alpha=True)[..., 3] > 127
     if mask.format == "rord-label":
         return _draw(*rord.outlines(images.read_bytes(mask.file.path, mask.file.span)))
     white = np.asarray(cv2.cvtColor(_picture(mask.file), cv2.COLOR_RGB2GRAY)) > mask.threshold

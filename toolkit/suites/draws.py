@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ...manifests.errors import UsageError
 from ...manifests.pairs import Pair
-from ...manifests.sources import build_pairs, desobav2, mulan_pairs, rord
+from ...manifests.sources import build_pairs, desobav2, drawn_pairs, mulan_pairs, rord
 from ...manifests.suites import Suite
 
 _READERS: Mapping[str, Callable[[Path, str], Iterator[Pair]]] = {
@@ -15,6 +15,8 @@ _READERS: Mapping[str, Callable[[Path, str], Iterator[Pair]]] = {
     "mulan": mulan_pairs.pairs,
     "desobav2": desobav2.pairs,
     "build": build_pairs.pairs,
+    "ll2i": build_pairs.pairs,
+    "layerfusion": drawn_pairs.pairs,
 }
 
 
