@@ -20,7 +20,7 @@ Bytes = npt.NDArray[np.uint8]
 
 NEGATIVE = "face asymmetry, eyes asymmetry, deformed eyes, open mouth"
 
-_ATTENTION, _, _DECODER = WEIGHTS["layerdiffuse-sdxl"].files
+ATTENTION_FILE, _, DECODER_FILE = WEIGHTS["layerdiffuse-sdxl"].files
 
 
 class CutoutGenerator(Protocol):
@@ -75,10 +75,9 @@ class LayerDiffuseGenerator:
 
         self.name, self.revision = name, f"{revision_of(base)}+{revision_of(layers)}"
         self.size, self.steps, self.guidance, self.negative = size, steps, guidance, negative
-        decoder = load_decoder(layers / _DECODER)
-        if any(side < 1 or side % decoder.multiple for side in size):
-            raise UsageError(f"expected sides that {decoder.multiple} divides, got {size[0]}x{size[1]} px")
-        self._pipeline = _pipeline(base, layers / _ATTENTION, device)
+        decoder = load_decoder(layers / DECODER_FILE)
+        expect_size(size, decoder.multiple)
+        self._pipeline = _pipeline(base, layers / ATTENTION_FILE, device)
         self._decoder = decoder.to(self._pipeline.device)
 
     def __call__(self, prompt: str, seed: int, negative: str = "") -> Bytes:
@@ -115,20 +114,41 @@ class LayerDiffuseGenerator:
 
 def _pipeline(base: Path, attention: Path, device: str | None) -> Any:
     """The SDXL pipeline with the attention's offsets added, in float32 before it is rounded to what the device runs."""
+    from .tensor_files import read_tensors
+
+    pipeline = sdxl_pipeline(base)
+    add_offsets(pipeline.unet, read_tensors(attention), attention)
+    return pipeline.to(*placement(device))
+
+
+def sdxl_pipeline(base: Path) -> Any:
+    """An SDXL pipeline folder with LayerDiffuse's sampler: float32, on the CPU, silent.
+
+    Raises:
+        UsageError: the folder holds no SDXL pipeline.
+        MissingWeights: its safetensors are not complete.
+    """
     import diffusers
     import torch
 
-    from .tensor_files import read_tensors
-
     expect_pipeline(base, "StableDiffusionXLPipeline")
     pipeline = load_part("StableDiffusionXLPipeline", base, dtype=torch.float32)
-    add_offsets(pipeline.unet, read_tensors(attention), attention)
     sampler: Any = diffusers.DPMSolverMultistepScheduler
     pipeline.scheduler = sampler.from_config(
         pipeline.scheduler.config, algorithm_type="dpmsolver++", solver_order=2, use_karras_sigmas=True
     )
     pipeline.set_progress_bar_config(disable=True)
-    return pipeline.to(*placement(device))
+    return pipeline
+
+
+def expect_size(size: tuple[int, int], multiple: int) -> None:
+    """Make sure that a decoder can halve both sides as often as it does.
+
+    Raises:
+        UsageError: ``multiple`` does not divide a side, or one is not above 0.
+    """
+    if any(side < 1 or side % multiple for side in size):
+        raise UsageError(f"expected sides that {multiple} divides, got {size[0]}x{size[1]} px")
 
 
 def _layerdiffuse_sdxl(weights: Path | None) -> CutoutGenerator:
