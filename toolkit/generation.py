@@ -97,18 +97,8 @@ class Checked:
         if len(made) != len(prompts):
             raise RunError(f"generator {self.name}: expected {len(prompts)} generations, got {len(made)}")
         for one, prompt in zip(made, prompts, strict=True):
-            self._check(one, f"generator {self.name}, {prompt.prompt!r}")
+            check_generation(one, f"generator {self.name}, {prompt.prompt!r}", has_background=self.has_background)
         return list(made)
-
-    def _check(self, made: Generation, where: str) -> None:
-        size = made.foreground.shape[:2]
-        _expect(made.foreground, (*size, 4), f"{where}: foreground")
-        if self.has_background or made.background is not None:
-            _expect(made.background, (*size, 3), f"{where}: background")
-        if made.blend is not None:
-            _expect(made.blend, (*size, 3), f"{where}: blend")
-        if made.foreground[made.foreground[..., 3] == 0].any():
-            raise RunError(f"{where}: foreground: expected colour 0 where alpha is 0, got others; clear it")
 
 
 def checked_generator(generator: Generator) -> Checked:
@@ -121,6 +111,28 @@ def checked_generator(generator: Generator) -> Checked:
     if missing := [name for name in names if not hasattr(generator, name)]:
         raise UsageError(f"expected a generator with {', '.join(names)}; {generator!r} lacks {', '.join(missing)}")
     return Checked(inner=generator, **{name: getattr(generator, name) for name in names})
+
+
+def check_generation(made: Generation, where: str, *, has_background: bool = True) -> None:
+    """Make sure that a generation is of the right form.
+
+    Args:
+        made: what a generator returned.
+        where: of which generator and prompt, for errors.
+        has_background: whether one is expected.
+
+    Raises:
+        RunError: a layer is missing, no 8-bit picture, of another size than the foreground, or with colour where alpha
+            is 0.
+    """
+    size = made.foreground.shape[:2]
+    _expect(made.foreground, (*size, 4), f"{where}: foreground")
+    if has_background or made.background is not None:
+        _expect(made.background, (*size, 3), f"{where}: background")
+    if made.blend is not None:
+        _expect(made.blend, (*size, 3), f"{where}: blend")
+    if made.foreground[made.foreground[..., 3] == 0].any():
+        raise RunError(f"{where}: foreground: expected colour 0 where alpha is 0, got others; clear it")
 
 
 def _expect(layer: Any, shape: tuple[int, ...], what: str) -> None:

@@ -11,6 +11,7 @@ from ...manifests.errors import UsageError
 from ...manifests.weights import WEIGHTS
 from ..generation import Checked, Generator, checked_generator
 from ..models.layerdiffuse_layers import load_cutouts, load_layers
+from ..models.layerfusion import load_layerfusion
 from ..models.runs import is_run
 from ..plugins import find_attribute
 from .options import Options
@@ -48,6 +49,11 @@ GENERATORS: dict[str, Entry] = {
         about="LayerDiffuse on SDXL: a cut-out, then the blend and the background around it",
         licence=_licence(*_CUTOUTS, "layerdiffuse-xl-blend", "layerdiffuse-xl"),
         load=lambda options: load_layers(options.weights, options.device, **options.drawing()),
+    ),
+    "layerfusion": Entry(
+        about="LayerFusion on SDXL: both layers and their blend drawn together, on LayerDiffuse's weights",
+        licence=_licence(*_CUTOUTS),
+        load=lambda options: load_layerfusion(options.weights, device=options.device, **options.drawing()),
     ),
 }
 

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...manifests.errors import UsageError
-from ...manifests.sources.prompts import Prompt
+from ...manifests.prompts import Prompt
 from ...manifests.weights import WEIGHTS, locate, revision_of
 from ..diffusers_folders import placement
 from ..generation import Generation

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from layerkit.manifests.errors import MissingWeights, UsageError
 from layerkit.manifests.prompts import Prompt
 from layerkit.manifests.weights import WEIGHTS
-from layerkit.toolkit.generation import Generation, Generator, checked_generation
+from layerkit.toolkit.generation import Generation, Generator, check_generation
 from layerkit.toolkit.models.layerdiffuse import LayerDiffuseGenerator
 from layerkit.toolkit.models.layerdiffuse_conditional import (
     FORMS,
@@ -254,7 +254,7 @@ def test_around_a_foreground_the_blend_comes_first_and_the_background_sees_both(
     assert not made.foreground[FOREGROUND[..., 3] == 0].any()
     visible = FOREGROUND[..., 3] > 0
     np.testing.assert_array_equal(made.foreground[visible], FOREGROUND[visible])
-    checked_generation(made, "here")
+    check_generation(made, "here")
 
 
 def test_before_a_background_the_blend_comes_first_and_the_foreground_sees_both(forms, before):
@@ -267,7 +267,7 @@ def test_before_a_background_the_blend_comes_first_and_the_foreground_sees_both(
     np.testing.assert_array_equal(both, [BACKGROUND, made.blend])
     np.testing.assert_array_equal(made.background, BACKGROUND)
     assert (made.foreground[..., 3] > 0).mean() > 0
-    checked_generation(made, "here")
+    check_generation(made, "here")
 
 
 def test_a_size_that_the_decoder_cannot_halve_is_refused(before):
@@ -307,7 +307,7 @@ def test_cut_outs_alone_are_a_generator():
     )
     assert all(one.background is None and one.blend is None and one.image is None for one in made)
     for one in made:
-        checked_generation(one, "here", has_background=generator.has_background)
+        check_generation(one, "here", has_background=generator.has_background)
 
 
 def test_layers_are_a_generator_whose_generations_do_not_depend_on_their_neighbours(around):
@@ -322,7 +322,7 @@ def test_layers_are_a_generator_whose_generations_do_not_depend_on_their_neighbo
     assert generator.has_background
     for one in made:
         assert isinstance(one, Generation)
-        checked_generation(one, "here")
+        check_generation(one, "here")
 
 
 def test_everything_is_loaded_by_name_with_every_revision(every_weight, monkeypatch: pytest.MonkeyPatch):
@@ -338,7 +338,7 @@ def test_everything_is_loaded_by_name_with_every_revision(every_weight, monkeypa
     for form in (layers._around._blend, layers._around._background):
         form.steps = 2
     (made,) = layers([Prompt("a cat")], [3])
-    checked_generation(made, "here")
+    check_generation(made, "here")
     around, before = load_fg2bg(every_weight, device="cpu"), load_bg2fg(every_weight, device="cpu")
     assert around._blend.form == FORMS["fg2ble"]
     assert around._background.form == FORMS["fgble2bg"]

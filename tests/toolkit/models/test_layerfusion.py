@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from layerkit.manifests.errors import MissingWeights, UsageError
-from layerkit.manifests.sources.prompts import Prompt
+from layerkit.manifests.prompts import Prompt
 from layerkit.manifests.weights import WEIGHTS
 from layerkit.toolkit.edit import Edit, edited, recomposed
 from layerkit.toolkit.generation import checked_generator
