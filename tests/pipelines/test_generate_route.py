@@ -15,6 +15,8 @@ from layerkit.manifests.recipes import shipped
 from layerkit.pipelines import loaders
 from layerkit.pipelines.recipe import load
 from layerkit.pipelines.verify import verify
+from layerkit.toolkit import generators
+from layerkit.toolkit.models.tiny_sdxl import write_tiny_sdxl
 from layerkit.toolkit.shards import decode_layers, read_samples
 
 MODULE = '''
@@ -131,3 +133,30 @@ def test_the_shipped_recipe_asks_layerfusion():
     (mix,) = load("layerfusion", {}).mix
     assert (mix.route, mix.photos, mix.cut.generator) == ("generate", "prompts", "layerfusion")
     assert np.isfinite(mix.filters.composite[1])
+
+
+@pytest.mark.slow
+def test_layerfusion_builds_on_an_sdxl_of_random_weights(
+    build_demo: Callable[..., Any], prompts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Its pictures are noise, so the gates stand open; that the triplets are sound is seen all the same."""
+    weights = write_tiny_sdxl(tmp_path / "weights")
+    small = generators.Options(weights=weights, size=(96, 96), steps=2, device="cpu")
+    load_generator = generators.load
+    monkeypatch.setattr(generators, "load", lambda name, options: load_generator(name, small))
+    open_ = ("side", "border", "haze", "fragments", "residual", "saliency_contrast", "composite", "texture")
+    limits = ", ".join(f"{name} = [0.0, inf]" for name in (*open_, "area", "sharpness"))
+    build_demo(
+        tmp_path / "out",
+        recipe="layerfusion",
+        settings=("splits={}", f"filters={{{limits}, near_duplicate = -1}}"),
+        roots={"prompts": prompts},
+        workers=1,
+        size=64,
+        count=4,
+        weights=weights,
+    )
+    assert verify(tmp_path / "out") == []
+    rows = pq.read_table(tmp_path / "out" / "manifests" / "samples.parquet").to_pylist()
+    assert len(rows) == 4
+    assert all(json.loads(row["models"])["foreground.generator"].startswith("layerfusion-sdxl@sha256:") for row in rows)

@@ -19,6 +19,7 @@ import yaml
 
 from layerkit.pipelines import loaders
 from layerkit.pipelines.verify import verify
+from layerkit.toolkit.models.tiny_sdxl import write_tiny_sdxl
 
 TESTS = Path(__file__).parents[1]
 
@@ -37,7 +38,6 @@ _saliency, _inpaint, _generator = (
     neighbour(f"toolkit/{name}.py") for name in ("test_saliency", "test_inpaint", "models/test_layerdiffuse")
 )
 tiny_pipeline = _inpaint.tiny_pipeline
-generator_weights = _generator.weights
 
 pytestmark = pytest.mark.slow
 
@@ -98,6 +98,11 @@ area = [0, 1]
 
 Layerkit = Callable[..., subprocess.CompletedProcess[str]]
 Build = Callable[..., Path]
+
+
+@pytest.fixture(scope="session")
+def generator_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_sdxl(tmp_path_factory.mktemp("weights"))
 
 
 @pytest.fixture(scope="module")
@@ -314,16 +319,20 @@ def test_other_ways_to_take_apart_are_recorded(
 
 
 def test_text2layers_own_way_runs_on_its_kinds_of_weights(
-    build: Build, layerkit: Layerkit, roots: dict[str, Path], tmp_path: Path, tiny_pipeline: Path
+    build: Build,
+    layerkit: Layerkit,
+    roots: dict[str, Path],
+    tmp_path: Path,
+    tiny_pipeline: Path,
+    generator_weights: Path,
 ):
     pytest.importorskip("onnxruntime")
-    from diffusers import StableDiffusionInpaintPipeline
+    from diffusers import AutoencoderKL, StableDiffusionInpaintPipeline
 
     _saliency.red_channel_model(tmp_path / "birefnet.onnx", 2.0, -1.0)
     # the pipeline works at 512 px, so its latents have to be an eighth as large as the real one's are
-    whole = StableDiffusionInpaintPipeline.from_pretrained(
-        tiny_pipeline, vae=_generator.tiny_vae(), safety_checker=None
-    )
+    vae = AutoencoderKL.from_pretrained(generator_weights / "layerdiffuse-sdxl-base" / "vae")
+    whole = StableDiffusionInpaintPipeline.from_pretrained(tiny_pipeline, vae=vae, safety_checker=None)
     whole.save_pretrained(tmp_path / "sd-inpaint", safe_serialization=True)
     few = openimages_part(roots["openimages"], tmp_path / "few", 4)
     words = ("cut.mask=saliency", "cut.threshold=0.4", "cut.saliency=birefnet", "cut.matting=none")

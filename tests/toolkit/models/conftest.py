@@ -1,6 +1,5 @@
 """A FLUX-Fill and an SDXL of few random weights, on disk as diffusers saves them, and what runs on them."""
 
-import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -10,15 +9,12 @@ import torch
 from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, FluxFillPipeline, FluxTransformer2DModel
 from torch import nn
 
-from layerkit.manifests.weights import WEIGHTS
 from layerkit.toolkit.models.flux_fill import CONFIGS, DEBUG
 from layerkit.toolkit.models.outpaint_remove import OutpaintRemove, OutpaintRemoveOptions, build_outpaint_remove
 from layerkit.toolkit.models.system import Origin, Triplets
+from layerkit.toolkit.models.tiny_sdxl import write_tiny_sdxl
 
 FillMaker = Callable[..., Path]
-
-_ATTENTION, _ENCODER, _DECODER = WEIGHTS["layerdiffuse-sdxl"].files
-_LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 TINY = OutpaintRemoveOptions(
     rank=8,
@@ -120,98 +116,7 @@ def triplets() -> Callable[..., Triplets]:
 # ---- LayerDiffuse
 
 
-def tokenizer(folder: Path):
-    """A CLIP tokenizer of single letters, written to disk and read back."""
-    from transformers import CLIPTokenizer
-
-    words = ["!", *_LETTERS, *(f"{c}</w>" for c in _LETTERS), "<|startoftext|>", "<|endoftext|>"]
-    folder.mkdir(parents=True)
-    (folder / "vocab.json").write_text(json.dumps({word: i for i, word in enumerate(words)}))
-    (folder / "merges.txt").write_text("#version: 0.2\n")
-    return CLIPTokenizer.from_pretrained(folder, model_max_length=16)
-
-
-def text_config():
-    from transformers import CLIPTextConfig
-
-    return CLIPTextConfig(
-        vocab_size=64,
-        hidden_size=8,
-        intermediate_size=8,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        max_position_embeddings=16,
-        projection_dim=8,
-        bos_token_id=53,
-        eos_token_id=54,
-        pad_token_id=54,
-    )
-
-
-def tiny_unet():
-    from diffusers import UNet2DConditionModel
-
-    return UNet2DConditionModel(
-        sample_size=16,
-        block_out_channels=(8, 16),
-        layers_per_block=1,
-        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
-        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
-        attention_head_dim=(2, 4),
-        use_linear_projection=True,
-        addition_embed_type="text_time",
-        addition_time_embed_dim=4,
-        projection_class_embeddings_input_dim=6 * 4 + 8,
-        cross_attention_dim=16,
-        norm_num_groups=4,
-    )
-
-
-def tiny_vae():
-    return AutoencoderKL(
-        block_out_channels=(8,) * 4,
-        down_block_types=("DownEncoderBlock2D",) * 4,
-        up_block_types=("UpDecoderBlock2D",) * 4,
-        latent_channels=4,
-        norm_num_groups=4,
-        scaling_factor=0.13025,
-    )
-
-
 @pytest.fixture(scope="session")
 def layerdiffuse_weights(tmp_path_factory) -> Path:
     """A --weights folder: a random SDXL pipeline of a few thousand weights, and LayerDiffuse's three files for it."""
-    from diffusers import EulerDiscreteScheduler, StableDiffusionXLPipeline
-    from safetensors.torch import save_file
-    from transformers import CLIPTextModel, CLIPTextModelWithProjection
-
-    from layerkit.toolkit.models.transparent_vae import TransparentDecoder, TransparentEncoder
-
-    torch.manual_seed(0)
-    folder = tmp_path_factory.mktemp("weights")
-    unet = tiny_unet()
-    StableDiffusionXLPipeline(
-        vae=tiny_vae(),
-        text_encoder=CLIPTextModel(text_config()),
-        text_encoder_2=CLIPTextModelWithProjection(text_config()),
-        tokenizer=tokenizer(folder / "vocabulary" / "1"),
-        tokenizer_2=tokenizer(folder / "vocabulary" / "2"),
-        unet=unet,
-        scheduler=EulerDiscreteScheduler(
-            beta_start=0.00085,
-            beta_end=0.012,
-            beta_schedule="scaled_linear",
-            timestep_spacing="leading",
-            steps_offset=1,
-        ),
-    ).save_pretrained(folder / "layerdiffuse-sdxl-base", safe_serialization=True)
-    layers = folder / "layerdiffuse-sdxl"
-    layers.mkdir()
-    attention = {name: value for name, value in unet.state_dict().items() if ".attn" in name}
-    save_file({name: torch.randn_like(value).half() for name, value in attention.items()}, layers / _ATTENTION)
-    decoder = TransparentDecoder((8,) * 4)
-    torch.nn.init.normal_(decoder.latent_conv_in.weight)
-    torch.nn.init.normal_(decoder.conv_out.weight)
-    save_file(decoder.state_dict(), layers / _DECODER)
-    save_file(TransparentEncoder((8,) * 4).state_dict(), layers / _ENCODER)
-    return folder
+    return write_tiny_sdxl(tmp_path_factory.mktemp("weights"))
