@@ -116,6 +116,41 @@ def test_what_is_trained_is_benched_and_takes_a_picture_apart(layerkit, tmp_path
     assert read(moved).shape == (40, 52, 3)
 
 
+def test_what_is_trained_draws_layers_that_are_edited_and_scored(layerkit, tmp_path):
+    data, codec, run, out = (tmp_path / name for name in ("data", "codec", "run", "out"))
+    layerkit("build-triplets", "demo", "--out", data, *TINY)
+    few = ("--preset", "debug", "--data", "procedural", "--steps", 1, "--set", "validate_on=1", "--set", "ema=0.0")
+    assert layerkit("train", "text2layer-ae", *few[:-2], "--out", codec)[0] == 0
+    status, printed, _ = layerkit("train", "text2layer", *few, "--set", f"model.codec='{codec}'", "--out", run)
+    assert status == 0
+    assert "held_out_loss" in printed
+    prompts = tmp_path / "prompts.txt"
+    prompts.write_text("a red cone\n")
+    status, printed, _ = layerkit(
+        "generate", "a box", "--prompts", prompts, "--count", 2, "--model", run, "--out", out, "--json"
+    )
+    rows = json.loads(printed)
+    assert status == 0
+    assert [row["prompt"] for row in rows] == ["a box", "a box", "a red cone", "a red cone"]
+    assert all(row["size"] == [32, 32] for row in rows)
+    folder = out / rows[0]["name"]
+    written = {path.name for path in folder.iterdir()}
+    assert {"foreground.png", "background.png", "blend.png", "mask.png", "strip.png"} <= written
+    moved = tmp_path / "moved.png"
+    assert layerkit("compose", folder, "--move", "0.2,0", "--out", moved)[0] == 0
+    assert read(moved).shape == (32, 32, 3)
+    report = tmp_path / "report"
+    status, _, _ = layerkit(
+        "bench", "--model", run, "--suite", "ll2i", "--root", f"ll2i={data}", "--limit", 1, "--out", report
+    )
+    assert status == 0
+    results = json.loads((report / "report.json").read_text())["results"]
+    assert {(row["metric"], row["variant"]) for row in results} == {("mask-iou", "spectral")}
+    status, _, error = layerkit("generate", "a box", "--model", codec, "--out", tmp_path / "other")
+    assert status == 2
+    assert "expected a system that draws layers from text, got text2layer-ae" in error
+
+
 def test_a_run_that_is_asked_to_end_exits_with_1_and_is_gone_on_with(layerkit, tmp_path, monkeypatch):
     from layerkit.pipelines.training.trainer import Trainer
 
@@ -177,7 +212,27 @@ def test_a_dry_run_of_the_published_size_needs_nothing(layerkit):
         (("train", "mask-quality", "--data", "x", "--out", "y"), "--labels: expected a labels file"),
         (("train", "layerdecomp", "--data", "x"), "--out: expected the folder of the run"),
         (("train", "layerdecomp", "--out", "x"), "--data: expected the folder of a finished build"),
-        (("train", "layerdecom", "--data", "x", "--out", "y"), "expected one of layerdecomp, outpaint-and-remove"),
+        (("train", "layerdecom", "--data", "x", "--out", "y"), "expected one of layerdecomp, layerdiffuse-vae"),
+        (
+            ("train", "text2layer", "--preset", "debug", "--data", "procedural", "--out", "x"),
+            "train one, and add --set",
+        ),
+        (("generate", "a mug", "--model", "layerfusion"), "--out: expected the folder for the layers"),
+        (("generate", "a mug", "--out", "x"), "--model: expected a generator, got nothing"),
+        (
+            ("generate", "--model", "layerfusion", "--out", "x"),
+            'PROMPT: expected what to draw, got nothing; add "a red',
+        ),
+        (("generate", " ", "--model", "layerfusion", "--out", "x"), "PROMPT: expected what to draw, got nothing"),
+        (("generate", "a mug", "--model", "telea", "--out", "x"), "expected a generator (layerdiffuse-sdxl"),
+        (("generate", "a mug", "--model", "m", "--out", "x", "--size", "3x"), "--size: expected a side such as 512"),
+        (("generate", "a mug", "--model", "m", "--out", "x", "--steps", "0"), "--steps: expected 1 or more, got 0"),
+        (("generate", "--model", "m", "--out", "x", "--prompts", "p.txt"), "expected a file of prompts"),
+        (
+            ("generate", "--model", "m", "--out", "x", "--prompts", "p.txt", "--negative", "blur"),
+            "--negative: expected with a PROMPT, got --prompts",
+        ),
+        (("bench", "--model", "telea", "--suite", "ll2i", "--out", "x"), "--model: expected a generator"),
         ((*DEBUG, "--preset", "huge"), "--preset: expected one of v0, v1"),
         ((*DEBUG, "--set", "data.sise=64"), "did you mean 'size'?"),
         ((*DEBUG, "--set", "model.variant=v9"), "expected one of v0, v1, v2, full, got 'v9'"),
@@ -194,7 +249,7 @@ def test_a_dry_run_of_the_published_size_needs_nothing(layerkit):
         (("compose", "x"), "--out: expected the picture to write"),
         (("compose", "x", "--out", "y.png", "--move", "1"), "--move: expected 2 numbers with commas"),
         (("compose", "x", "--out", "y.png", "--scale", "0"), "scale: expected a factor above 0"),
-        (("compose", "x", "--out", "y.png"), "layerkit decompose wrote"),
+        (("compose", "x", "--out", "y.png"), "layerkit decompose or generate wrote"),
         (("build-triplets", "--out", "x", "--root", "photos"), "--root: expected NAME=DIR"),
         (("build-triplets", "--out", "x", "--root", "phots=x"), "source: expected one of embedded"),
         (("build-triplets", "--out", "x", "--part", "0/3"), "--part: expected I/N with 1 <= I <= N, got 0/3"),
@@ -305,7 +360,7 @@ def test_a_page_of_a_build_needs_no_fiftyone(layerkit, tmp_path):
     assert "add --overwrite" in error
 
 
-@pytest.mark.parametrize("table", ["recipes", "sources", "weights", "suites", "models", "metrics"])
+@pytest.mark.parametrize("table", ["recipes", "sources", "weights", "suites", "models", "generators", "metrics"])
 def test_ls_prints_a_table_or_json(layerkit, table):
     status, printed, _ = layerkit("ls", table)
     rows = json.loads(layerkit("ls", table, "--json")[1])
