@@ -118,7 +118,7 @@ def card(
         license="other",
         license_name="of-base-and-data",
         library_name="layerkit",
-        pipeline_tag="image-to-image",
+        pipeline_tag="text-to-image" if config.system == "text2layer" else "image-to-image",
         tags=["layer-decomposition", "layerkit", config.system],
         base_model=config.base if config.base.count("/") == 1 and not config.base.startswith((".", "/")) else None,
     )

@@ -25,7 +25,7 @@ TEXTURES: tuple[Texture, ...] = get_args(Texture)
 VERSION = 1
 """Raised with every change that gives other pixels for the same seed."""
 
-_COLOURS: dict[str, Triple] = {
+COLOURS: dict[str, Triple] = {
     "black": (0.1, 0.1, 0.1),
     "grey": (0.5, 0.5, 0.5),
     "white": (0.9, 0.9, 0.9),
@@ -172,8 +172,7 @@ class Solid:
     @property
     def caption(self) -> str:
         """What a picture of it shows: the colour that its albedo is nearest to, and its shape."""
-        nearest = min(_COLOURS, key=lambda name: math.dist(_COLOURS[name], self.colour))
-        return f"a rendered {nearest} {self.kind}"
+        return f"a rendered {colour_name(self.colour)} {self.kind}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -195,6 +194,11 @@ class World:
     solids: tuple[Solid, ...]
     ground: tuple[Triple, Triple] = ((0.45, 0.42, 0.38), (0.62, 0.58, 0.5))
     sky: tuple[Triple, Triple] = ((0.85, 0.88, 0.9), (0.45, 0.6, 0.8))
+
+
+def colour_name(colour: Triple) -> str:
+    """The name of :data:`COLOURS` that an albedo is nearest to."""
+    return min(COLOURS, key=lambda name: math.dist(COLOURS[name], colour))
 
 
 def draw_world(seed: int, options: SceneOptions, *, photos: bool = False) -> World:
