@@ -14,12 +14,13 @@ from ...manifests.errors import BadImage
 from ...manifests.pairs import File, MaskFile, Pair
 from ...manifests.prompts import Prompt
 from ...manifests.report_files import file_name
-from ...manifests.sources import build_pairs, rord
+from ...manifests.sources import build_pairs
 from ...manifests.suites import Suite
 from .. import compose, images, mulan
 from ..cutout import resize_mask
 from . import demo
 from .draws import drawn
+from .files import check_polarity, read_mask, read_picture, united
 
 U8 = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
@@ -133,7 +134,7 @@ def _told(case: Case, pair: Pair, masks: Path | None) -> Case | Dropped:
         return Dropped(case.id, "no_caption", f"expected a text to draw in the record of {case.id}, got none")
     told = json.dumps(asdict(pair.prompt), sort_keys=True)
     path = masks / f"{file_name(case.id)}.png" if masks else None
-    human = _mask(MaskFile(file=File(path=path))) if path and path.is_file() else None
+    human = read_mask(MaskFile(file=File(path=path))) if path and path.is_file() else None
     return replace(
         case,
         prompt=pair.prompt,
@@ -171,7 +172,7 @@ def _case(pair: Pair, suite: Suite) -> Case | Dropped:
     try:
         decoded = _recomposed(pair) if pair.kind == "mulan" else _decoded(pair, suite)
         if pair.kind == "files":
-            _check_polarity(decoded.masks[suite.mask])
+            check_polarity(decoded.masks[suite.mask])
         return _fitted(pair.id, pair.scene, decoded, suite)
     except BadImage as error:
         return Dropped(pair.id, error.reason, error.detail)
@@ -195,14 +196,16 @@ def _decoded(pair: Pair, suite: Suite) -> _Decoded:
     if suite.mask not in pair.masks:
         raise BadImage("missing_mask", f"expected a {suite.mask} mask, got {', '.join(sorted(pair.masks))}")
     wanted = {suite.mask, *(("object", "shadow", "tight") if "shadow" in suite.regions else ())}
-    image = _picture(pair.image)
+    image = read_picture(pair.image)
     layers = {name: getattr(pair, name) for name in ("background", "foreground", "occluder")}
-    pictures = {name: _picture(file, alpha=name != "background", like=image) for name, file in layers.items() if file}
+    pictures = {
+        name: read_picture(file, alpha=name != "background", like=image) for name, file in layers.items() if file
+    }
     masks = {name: files for name, files in pair.masks.items() if name in wanted}
     return _Decoded(
         image=image,
         **pictures,
-        masks={name: _union([_mask(file) for file in files], image.shape) for name, files in masks.items()},
+        masks={name: united([read_mask(file) for file in files], image.shape) for name, files in masks.items()},
         category=pair.category or _shadows_of_others(pair),
     )
 
@@ -212,64 +215,13 @@ def _shadows_of_others(pair: Pair) -> str:
     files = pair.masks.get("background-shadow")
     if not files:
         return ""
-    return "bos" if any(_mask(file).any() for file in files) else "bos-free"
-
-
-def _picture(file: File, *, alpha: bool = False, like: U8 | None = None) -> U8:
-    try:
-        picture = images.decode(images.read_bytes(file.path, file.span), alpha=alpha)
-    except BadImage as error:
-        raise BadImage(error.reason, f"{file.path}: {error.detail}") from error
-    if like is not None and picture.shape[:2] != like.shape[:2]:
-        expected, got = "x".join(map(str, like.shape[1::-1])), "x".join(map(str, picture.shape[1::-1]))
-        raise BadImage("wrong_size", f"{file.path}: expected {expected} as its image has, got {got}")
-    return picture
-
-
-def _mask(mask: MaskFile) -> Mask:
-    """The object, at the mask's own size."""
-    if mask.of_alpha:
-        return _picture(mask.file, alpha=True)[..., 3] > 127
-    if mask.format == "rord-label":
-        return _draw(*rord.outlines(images.read_bytes(mask.file.path, mask.file.span)))
-    white = np.asarray(cv2.cvtColor(_picture(mask.file), cv2.COLOR_RGB2GRAY)) > mask.threshold
-    return white if mask.white_is_object else ~white
-
-
-def _draw(outlines: tuple[tuple[float, ...], ...], size: tuple[int, int]) -> Mask:
-    """Polygons filled one by one on a canvas of ``size`` = (width, height)."""
-    width, height = size
-    if width * height > images.MAX_PIXELS:
-        raise BadImage("too_large", f"expected a label of at most {images.MAX_PIXELS} pixels, got {width}x{height}")
-    canvas = np.zeros((height, width), np.uint8)
-    for outline in outlines:
-        points = np.clip(np.rint(np.reshape(outline, (-1, 1, 2))), -width - height, width + height)
-        cv2.fillPoly(canvas, [points.astype(np.int32)], 1)
-    return canvas > 0
-
-
-def _union(masks: list[Mask], shape: tuple[int, ...]) -> Mask:
-    """Masks together; those of differing sizes at that of the image."""
-    size = masks[0].shape if len({mask.shape for mask in masks}) == 1 else shape[:2]
-    together: Mask = np.logical_or.reduce([resize_mask(mask, size) for mask in masks])
-    return together
-
-
-def _check_polarity(mask: Mask) -> None:
-    """A mask that covers half of a picture is taken to be the wrong way round."""
-    covered = float(mask.mean())
-    if covered >= 0.5:
-        raise BadImage(
-            "mask_covers_half",
-            f"expected an object on less than half of the picture, got {covered:.1%} as the data set is described, "
-            f"{1 - covered:.1%} the other way round",
-        )
+    return "bos" if any(read_mask(file).any() for file in files) else "bos-free"
 
 
 def _recomposed(pair: Pair) -> _Decoded:
     """A picture of MuLAn: with its top-most layer the image, without it the truth."""
     if pair.background:
-        base = _picture(pair.background)
+        base = read_picture(pair.background)
         layered = mulan.decode_annotation(images.read_bytes(pair.image.path), base)
     else:
         layered = mulan.read_rendered(mulan.rendered_files(pair.image.path))
