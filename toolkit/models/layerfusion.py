@@ -3,7 +3,7 @@
 Nothing is trained. Three pictures are sampled side by side by one SDXL network: the foreground, on LayerDiffuse's
 attention weights; the scene with the object in it (the blend); and the scene alone. Masks read off the foreground's own
 attention say where the foreground enters the blend, and where it takes the blend's light and colour in return; the
-blend and the background share their attention. ``layerfusion_masks`` has the equations, ``layerfusion_options`` what
+blend looks at the background as well. ``layerfusion_masks`` has the equations, ``layerfusion_options`` what
 the paper leaves open. The sampler and its defaults are LayerDiffuse's.
 """
 

@@ -22,7 +22,9 @@ class FusionOptions:
         priors: of which attention the mask is made: ``both`` as in the paper, ``self`` or ``cross`` alone as in its
             ablation, or ``none``: the streams are not blended.
         polarity: which tokens of the self-attention the structure prior favours: those that attend to few others
-            (``sparse``) or to many (``dense``). The paper's formula and its prose disagree.
+            (``sparse``) or to many (``dense``). The paper's prose says dense. Against known alpha, on a small pair of
+            networks (``benchmarks/RESULTS.md``), sparse finds objects on grey, whose alike tokens all attend to one
+            another; dense finds the grey.
         content: whose cross-attention the content prior is: that of the structure prior's ``block``, or the mean of
             ``all``.
         decision: the coefficient d of the hard mask, above 0; infinity decides with 0 and 1. The paper's is 10.
@@ -30,6 +32,7 @@ class FusionOptions:
             before (``original``). The paper writes one equation after the other.
         sharing: who attends to the keys and values of the blended and the background stream together: both streams
             (``joint``), the blended one (``blended``), or neither (``off``). The paper says that they share, not how.
+            On the same pair ``joint`` draws the object into the background.
         timing: where the mask of a step comes from, as the layer that it is read from runs last: the step before
             (``previous``; the first step blends nothing), or a pass of the foreground alone ahead of each step
             (``prepass``, one row more to the six of a step). The paper is silent.
@@ -45,7 +48,7 @@ class FusionOptions:
     content: Content = "block"
     decision: float = 10.0
     order: Order = "updated"
-    sharing: Sharing = "joint"
+    sharing: Sharing = "blended"
     timing: Timing = "previous"
     noise: Noise = "shared"
 

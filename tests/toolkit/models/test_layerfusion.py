@@ -219,6 +219,7 @@ def test_blending_and_its_variants_reach_the_picture(choose):
         {"timing": "prepass"},
         {"noise": "independent"},
         {"sharing": "off"},
+        {"sharing": "joint"},
     ]
     for variant in variants:
         made[str(variant)] = choose(**variant).fused([CAT], [5])[0]
