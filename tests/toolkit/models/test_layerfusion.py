@@ -149,6 +149,35 @@ def test_a_network_with_other_attention_is_refused():
         fuse(unet, FusionOptions(), {})
 
 
+def test_it_runs_on_the_whole_of_sdxl_without_its_weights():
+    """896 x 1152 px with guidance, on the meta device: every shape of the real network, none of its numbers."""
+    from diffusers import UNet2DConditionModel
+
+    sdxl = {
+        "block_out_channels": (320, 640, 1280),
+        "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+        "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+        "attention_head_dim": (5, 10, 20),
+        "transformer_layers_per_block": (1, 2, 10),
+        "cross_attention_dim": 2048,
+        "use_linear_projection": True,
+        "addition_embed_type": "text_time",
+        "addition_time_embed_dim": 256,
+        "projection_class_embeddings_input_dim": 2816,
+    }
+    with torch.device("meta"), torch.no_grad():
+        unet = UNet2DConditionModel(**sdxl)
+        assert round(sum(p.numel() for p in unet.parameters()) / 1e6) == 2567
+        assert last_self_attention(unet) == "up_blocks.1.attentions.2.transformer_blocks.1.attn1"
+        fusion = fuse(unet, FusionOptions(), {})
+        fusion.begin((144, 112), torch.zeros(1, dtype=torch.long), 2)
+        added = {"text_embeds": torch.zeros(6, 1280), "time_ids": torch.zeros(6, 6)}
+        given = torch.zeros(6, 4, 144, 112), torch.zeros(()), torch.zeros(6, 77, 2048)
+        unet(*given, added_cond_kwargs=added)
+        assert fusion.renew().shape == (1, 72, 56)
+        assert unet(*given, added_cond_kwargs=added).sample.shape == (6, 4, 144, 112)
+
+
 # ---- the sampler
 
 
