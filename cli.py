@@ -397,6 +397,9 @@ def generate(
     ] = None,
     steps: Annotated[int | None, typer.Option(help="Of sampling; default: the model's own.")] = None,
     guidance: Annotated[float | None, typer.Option(help="Scale; default: the model's own.")] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Of layerfusion: sharing=joint, decision=20.")
+    ] = None,
     batch: Annotated[int, typer.Option(help="Pictures at a time.")] = 1,
     base: Annotated[str, typer.Option(metavar="ID|DIR", help="Of a run: another base than it was trained on.")] = "",
     device: Annotated[str | None, typer.Option(help="cpu or cuda; default: cuda where there is one.")] = None,
@@ -409,6 +412,7 @@ def generate(
         missing = "--out: expected the folder for the layers" if out is None else "--model: expected a generator"
         raise UsageError(f"{missing}, got nothing; add {'--out DIR' if out is None else '--model NAME or a run'}")
     from .manifests.prompts import Prompt
+    from .manifests.recipes import parse_setting
     from .manifests.sources.prompts import read_prompts
     from .pipelines.generate import generate as run
     from .toolkit.generators import load
@@ -420,12 +424,15 @@ def generate(
     asked = [Prompt(text, None, **texts) for text in prompt or []] + (read_prompts(prompts) if prompts else [])
     if not all(one.prompt.strip() for one in asked) or not asked:
         raise UsageError('PROMPT: expected what to draw, got nothing; add "a red mug on a table", or --prompts FILE')
-    options = Options(weights=weights, size=_size(size), steps=steps, guidance=guidance, base=base, device=device)
+    own = {".".join(key): value for key, value in map(parse_setting, settings or ())}
+    options = Options(
+        weights=weights, size=_size(size), steps=steps, guidance=guidance, base=base, device=device, settings=own
+    )
     loaded = load(model, options)
     ways: dict[str, Any] = {"count": count, "seed": seed, "batch": batch, "overwrite": overwrite}
     try:
         with _progress() as report:
-            rows = run(asked, loaded, out, report=report, **ways)
+            rows = run(asked, loaded, out, told=options.told(), report=report, **ways)
     except KeyboardInterrupt:
         print("layerkit: interrupted; what was drawn is kept", file=sys.stderr)
         raise typer.Exit(1) from None

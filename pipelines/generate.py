@@ -10,9 +10,11 @@ pictures again.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,6 +50,7 @@ class Drawn:
         model: that drew it.
         revision: of the model.
         licence: of the model.
+        options: what the model was told beside text and seed.
         size: width and height, px.
         foregrounds: file names.
         coverage: share of the picture where the alpha exceeds a half.
@@ -62,6 +65,7 @@ class Drawn:
     model: str
     revision: str
     licence: str
+    options: Mapping[str, Any]
     size: tuple[int, int]
     foregrounds: tuple[str, ...]
     coverage: float
@@ -92,6 +96,7 @@ def generate(
     generator: Checked,
     out: Path,
     *,
+    told: Mapping[str, Any] = MappingProxyType({}),
     count: int = 1,
     seed: int = 0,
     batch: int = 1,
@@ -104,6 +109,7 @@ def generate(
         prompts: one at least.
         generator: see ``toolkit.generators.load``.
         out: gets a folder a picture.
+        told: what the generator was told beside, for the records.
         count: pictures of each prompt.
         seed: of all noise that a prompt does not give a seed for; see :func:`seeded`.
         batch: pictures that are drawn at a time.
@@ -126,7 +132,7 @@ def generate(
     for some in (slice(first, first + batch) for first in range(0, len(wanted), batch)):
         texts, seeds = zip(*wanted[some], strict=True)
         for made, name, prompt, own in zip(generator(texts, seeds), names[some], texts, seeds, strict=True):
-            drawn.append(_written(out / name, made, prompt, own, generator))
+            drawn.append(_written(out / name, made, prompt, own, generator, told))
         if report:
             report(Progress(stage="generate", done=len(drawn), total=len(wanted), kept=len(drawn)))
     return drawn
@@ -144,7 +150,9 @@ def _expect_free(folders: Sequence[Path], *, overwrite: bool) -> None:
         raise UsageError(f"--out: {taken} is there already; name another folder, or add --overwrite")
 
 
-def _written(folder: Path, made: Generation, prompt: Prompt, seed: int, generator: Checked) -> Drawn:
+def _written(
+    folder: Path, made: Generation, prompt: Prompt, seed: int, generator: Checked, told: Mapping[str, Any]
+) -> Drawn:
     """Write one generation, its record last."""
     files = _files(made)
     files["strip.png"] = _strip(prompt.prompt, files)
@@ -163,6 +171,7 @@ def _written(folder: Path, made: Generation, prompt: Prompt, seed: int, generato
         model=generator.name,
         revision=generator.revision,
         licence=generator.licence,
+        options=dict(told),
         size=(made.foreground.shape[1], made.foreground.shape[0]),
         foregrounds=("foreground.png",),
         coverage=round(float((made.mask > 0).mean()), 6),

@@ -1,6 +1,7 @@
 """``layerkit generate``: folders of layers, seeds that say what was drawn, and a run as a generator."""
 
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from layerkit.toolkit.generation import Checked, Generation, checked_generator
 from layerkit.toolkit.generators import load
 from layerkit.toolkit.generators.options import Options
 from layerkit.toolkit.images import read
+from layerkit.toolkit.models.tiny_sdxl import write_tiny_sdxl
 
 FILES = {"foreground.png", "background.png", "blend.png", "recomposition.png", "mask.png", "strip.png", RECORD}
 
@@ -140,6 +142,25 @@ def test_a_file_that_holds_no_prompts_is_named(tmp_path: Path, name: str):
     (tmp_path / "empty.txt").write_text("\n \n")
     with pytest.raises(UsageError, match=r"empty\.txt: expected prompts, found no line with one"):
         read_prompts(tmp_path / "empty.txt")
+
+
+def test_a_generator_takes_options_of_its_own_and_the_record_says_which(tmp_path: Path):
+    weights = write_tiny_sdxl(tmp_path / "weights")
+    options = {"weights": weights, "size": (64, 48), "steps": 2, "device": "cpu"}
+    plain = Options(**options)
+    told = Options(**options, settings={"sharing": "joint", "decision": math.inf})
+    rows = {}
+    for name, one in (("plain", plain), ("told", told)):
+        (rows[name],) = generate([Prompt("a mug", seed=1)], load("layerfusion", one), tmp_path / name, told=one.told())
+        assert rows[name].size == (48, 64)
+    record = json.loads((tmp_path / "told" / rows["told"].name / RECORD).read_bytes())
+    assert record["options"] == {"steps": 2, "sharing": "joint", "decision": "inf"}
+    pictures = [read(tmp_path / name / row.name / "background.png") for name, row in rows.items()]
+    assert not np.array_equal(*pictures)
+    with pytest.raises(UsageError, match=r"--set: unknown key 'sharin'; did you mean 'sharing'"):
+        load("layerfusion", Options(**options, settings={"sharin": "joint"}))
+    with pytest.raises(UsageError, match="--set: expected with a generator that has options of its own, got layerdiff"):
+        load("layerdiffuse-sdxl", Options(**options, settings={"sharing": "joint"}))
 
 
 # ---- a run

@@ -7,11 +7,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from ...manifests import schema
 from ...manifests.errors import UsageError
 from ...manifests.weights import WEIGHTS
 from ..generation import Checked, Generator, checked_generator
 from ..models.layerdiffuse_layers import load_cutouts, load_layers
 from ..models.layerfusion import load_layerfusion
+from ..models.layerfusion_options import FusionOptions
 from ..models.runs import is_run
 from ..plugins import find_attribute
 from .options import Options
@@ -26,11 +28,13 @@ class Entry:
         about: what it draws, in a few words.
         licence: of its weights.
         load: makes it.
+        settings: the dataclass of its own options, which ``--set`` names; None where it has none.
     """
 
     about: str
     licence: str
     load: Callable[[Options], Generator]
+    settings: type | None = None
 
 
 def _licence(*names: str) -> str:
@@ -53,7 +57,13 @@ GENERATORS: dict[str, Entry] = {
     "layerfusion": Entry(
         about="LayerFusion on SDXL: both layers and their blend drawn together, on LayerDiffuse's weights",
         licence=_licence(*_CUTOUTS),
-        load=lambda options: load_layerfusion(options.weights, device=options.device, **options.drawing()),
+        load=lambda options: load_layerfusion(
+            options.weights,
+            options=schema.parse(FusionOptions, options.settings, "--set"),
+            device=options.device,
+            **options.drawing(),
+        ),
+        settings=FusionOptions,
     ),
 }
 
@@ -71,6 +81,8 @@ def load(name: str, options: Options | None = None) -> Checked:
     """
     options = options or Options()
     prefix, _, rest = name.partition(":")
+    if options.settings and not (name in GENERATORS and GENERATORS[name].settings):
+        raise UsageError(f"--set: expected with a generator that has options of its own, got {name}; leave it out")
     if name in GENERATORS:
         return checked_generator(GENERATORS[name].load(options))
     if is_run(Path(name).expanduser()):

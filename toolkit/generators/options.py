@@ -1,6 +1,8 @@
 """What a generator may be told."""
 
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ class Options:
         guidance: scale of classifier-free guidance.
         base: of a run: another one than it was trained on; empty is that one.
         device: None = CUDA where there is one, else the CPU.
+        settings: of the generator's own options, by name; of ``layerfusion`` those of ``FusionOptions``.
     """
 
     weights: Path | None = None
@@ -26,6 +29,13 @@ class Options:
     guidance: float | None = None
     base: str = ""
     device: str | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    def told(self) -> dict[str, Any]:
+        """What decides the pictures beside model, text, seed and size, as far as it was told, for JSON."""
+        told = {"steps": self.steps, "guidance": self.guidance, **self.settings}
+        numbers = {name: str(value) for name, value in told.items() if value == math.inf}  # which JSON does not know
+        return {name: value for name, value in (told | numbers).items() if value is not None}
 
     def drawing(self) -> dict[str, Any]:
         """Size as (width, height), steps and guidance, those that are told, as the SDXL generators take them."""

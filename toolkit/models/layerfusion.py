@@ -24,7 +24,7 @@ from .layerdiffuse import ATTENTION_FILE, DECODER_FILE, NEGATIVE, expect_size, s
 from .layerfusion_options import FusionOptions
 
 _BASE, _LAYERS = "layerdiffuse-sdxl-base", "layerdiffuse-sdxl"
-_LICENCE = f"{WEIGHTS[_BASE].licence}; {WEIGHTS[_LAYERS].licence}"
+_LICENCE = f"{WEIGHTS[_BASE].licence}, {WEIGHTS[_LAYERS].licence}"
 
 
 @dataclass(frozen=True, eq=False)
