@@ -434,7 +434,7 @@ def generate(
         with _progress() as report:
             rows = run(asked, loaded, out, told=options.told(), report=report, **ways)
     except KeyboardInterrupt:
-        print("layerkit: interrupted; what was drawn is kept", file=sys.stderr)
+        print("layerkit: interrupted; what was drawn is kept, run the same command again to go on", file=sys.stderr)
         raise typer.Exit(1) from None
     print(json.dumps([asdict(row) for row in rows], indent=1) if as_json else _told(rows, out))
 

@@ -6,11 +6,11 @@
 ``recomposition.png`` is the foreground over the background; ``blend.png`` the picture as the model itself drew both
 together, or the recomposition where it draws none. A generator of cut-outs alone writes no background and neither of
 the two. ``prompts.jsonl`` holds a row a folder with the seed that was drawn: given to ``--prompts`` it makes the same
-pictures again.
+pictures again. The record is written last; the same command takes up what an interrupted one left.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -103,7 +103,7 @@ def generate(
     overwrite: bool = False,
     report: Report | None = None,
 ) -> list[Drawn]:
-    """Draw layers of texts.
+    """Draw layers of texts; what an earlier call of the same arguments has drawn is not drawn again.
 
     Args:
         prompts: one at least.
@@ -113,29 +113,33 @@ def generate(
         count: pictures of each prompt.
         seed: of all noise that a prompt does not give a seed for; see :func:`seeded`.
         batch: pictures that are drawn at a time.
-        overwrite: write over what is there.
+        overwrite: draw all anew, over what is there.
         report: called after every batch.
 
     Raises:
-        UsageError: no prompt, impossible numbers, or something is in the way.
+        UsageError: no prompt, impossible numbers, or something else is in the way.
         RunError: the generator gave what are no layers.
     """
     if not prompts or count < 1 or batch < 1:
         raise UsageError(f"expected a prompt, and count and batch of 1 or more, got {len(prompts)}, {count}, {batch}")
     wanted = seeded(prompts, count, seed)
     names = [f"{number:04d}-{slug(prompt.prompt)}" for number, (prompt, _) in enumerate(wanted)]
-    _expect_free([out / name for name in names], overwrite=overwrite)
+    asked = [
+        {**_texts(prompt), "seed": own, "model": generator.name, "revision": generator.revision, "options": dict(told)}
+        for prompt, own in wanted
+    ]
+    drawn = {} if overwrite else dict(_drawn_before(out, names, asked))
     out.mkdir(parents=True, exist_ok=True)
     rows = "".join(f"{_row(prompt, own)}\n" for prompt, own in wanted)
     write_atomically(out / PROMPTS, rows.encode())
-    drawn: list[Drawn] = []
-    for some in (slice(first, first + batch) for first in range(0, len(wanted), batch)):
-        texts, seeds = zip(*wanted[some], strict=True)
-        for made, name, prompt, own in zip(generator(texts, seeds), names[some], texts, seeds, strict=True):
-            drawn.append(_written(out / name, made, prompt, own, generator, told))
+    left = [k for k in range(len(wanted)) if k not in drawn]
+    for some in (left[first : first + batch] for first in range(0, len(left), batch)):
+        texts, seeds = zip(*(wanted[k] for k in some), strict=True)
+        for k, made in zip(some, generator(texts, seeds), strict=True):
+            drawn[k] = _written(out / names[k], made, asked[k], generator.licence)
         if report:
             report(Progress(stage="generate", done=len(drawn), total=len(wanted), kept=len(drawn)))
-    return drawn
+    return [drawn[k] for k in sorted(drawn)]
 
 
 def _row(prompt: Prompt, seed: int) -> str:
@@ -144,18 +148,42 @@ def _row(prompt: Prompt, seed: int) -> str:
     return json.dumps(told, ensure_ascii=False)
 
 
-def _expect_free(folders: Sequence[Path], *, overwrite: bool) -> None:
-    taken = next((folder for folder in folders if (folder / RECORD).exists()), None)
-    if taken and not overwrite:
-        raise UsageError(f"--out: {taken} is there already; name another folder, or add --overwrite")
+def _texts(prompt: Prompt) -> dict[str, str]:
+    return {name: getattr(prompt, name) for name in ("prompt", "negative", "foreground", "background")}
 
 
-def _written(
-    folder: Path, made: Generation, prompt: Prompt, seed: int, generator: Checked, told: Mapping[str, Any]
-) -> Drawn:
+def _drawn_before(out: Path, names: Sequence[str], asked: Sequence[Mapping[str, Any]]) -> Iterator[tuple[int, Drawn]]:
+    """Number and record of what is there already.
+
+    Raises:
+        UsageError: something else is.
+    """
+    for k, (name, wanted) in enumerate(zip(names, asked, strict=True)):
+        path = out / name / RECORD
+        if not path.exists():
+            continue
+        found = _read_record(path)
+        if found is None or any(getattr(found, key) != value for key, value in wanted.items()):
+            raise UsageError(
+                f"--out: {path.parent} is there already, of another text, seed, model or option; name another folder, "
+                "or add --overwrite"
+            )
+        yield k, found
+
+
+def _read_record(path: Path) -> Drawn | None:
+    try:
+        table = json.loads(path.read_bytes())
+        known: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in table.items()}
+        return Drawn(**known)
+    except (OSError, ValueError, TypeError, AttributeError):
+        return None
+
+
+def _written(folder: Path, made: Generation, asked: Mapping[str, Any], licence: str) -> Drawn:
     """Write one generation, its record last."""
     files = _files(made)
-    files["strip.png"] = _strip(prompt.prompt, files)
+    files["strip.png"] = _strip(asked["prompt"], files)
     folder.mkdir(exist_ok=True)
     for old in (RECORD, "background.png", "recomposition.png", "blend.png"):  # of another generator
         (folder / old).unlink(missing_ok=True)
@@ -163,15 +191,8 @@ def _written(
         write_atomically(folder / name, images.encode_png(picture))
     row = Drawn(
         name=folder.name,
-        prompt=prompt.prompt,
-        negative=prompt.negative,
-        foreground=prompt.foreground,
-        background=prompt.background,
-        seed=seed,
-        model=generator.name,
-        revision=generator.revision,
-        licence=generator.licence,
-        options=dict(told),
+        **asked,
+        licence=licence,
         size=(made.foreground.shape[1], made.foreground.shape[0]),
         foregrounds=("foreground.png",),
         coverage=round(float((made.mask > 0).mean()), 6),

@@ -14,6 +14,7 @@ from layerkit.manifests.prompts import Prompt
 from layerkit.manifests.sources.prompts import read_prompts
 from layerkit.pipelines.compose import compose
 from layerkit.pipelines.generate import PROMPTS, RECORD, generate, seeded
+from layerkit.pipelines.options import Progress
 from layerkit.pipelines.train import train
 from layerkit.pipelines.training.config import load as load_config
 from layerkit.pipelines.training.streams import Sources
@@ -116,10 +117,37 @@ def test_batches_hold_as_many_as_asked_for(tmp_path: Path):
     assert told == [2, 4, 5]
 
 
+def test_what_was_drawn_before_an_interruption_is_not_drawn_again(tmp_path: Path):
+    prompts, inner = [Prompt(name) for name in "abcd"], Squares()
+
+    def stop(progress: Progress) -> None:
+        if progress.done == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        generate(prompts, checked_generator(inner), tmp_path / "out", report=stop)
+    (tmp_path / "out" / "0001-b" / RECORD).unlink()  # killed before its record
+    rows = generate(prompts, checked_generator(inner), tmp_path / "out")
+    assert inner.asked == [1, 1, 1, 1, 1]  # a and b, then b again, c and d
+    assert [row.prompt for row in rows] == list("abcd")
+    whole = generate(prompts, squares(), tmp_path / "whole")
+    assert rows == whole
+    for row in rows:
+        for name in FILES:
+            one, other = (tmp_path / folder / row.name / name for folder in ("out", "whole"))
+            assert one.read_bytes() == other.read_bytes()
+
+
 def test_nothing_is_written_over_unasked(tmp_path: Path):
-    generate([Prompt("a mug")], squares(), tmp_path / "out")
-    with pytest.raises(UsageError, match=r"--out: .*0000-a-mug is there already; .*--overwrite"):
-        generate([Prompt("a mug")], squares(), tmp_path / "out")
+    (first,) = generate([Prompt("a mug")], squares(), tmp_path / "out")
+    for other in ({"seed": 1}, {"told": {"steps": 3}}):
+        with pytest.raises(UsageError, match=r"--out: .*0000-a-mug is there already, of another text, .*--overwrite"):
+            generate([Prompt("a mug")], squares(), tmp_path / "out", **other)
+    (again,) = generate([Prompt("a mug")], squares(), tmp_path / "out", seed=1, overwrite=True)
+    assert again.seed != first.seed
+    (tmp_path / "out" / again.name / RECORD).write_text("{")
+    with pytest.raises(UsageError, match=r"0000-a-mug is there already"):
+        generate([Prompt("a mug")], squares(), tmp_path / "out", seed=1)
     with pytest.raises(UsageError, match="expected a prompt, and count and batch of 1 or more, got 0, 1, 1"):
         generate([], squares(), tmp_path / "other")
     assert not (tmp_path / "other").exists()
@@ -154,7 +182,7 @@ def test_a_generator_takes_options_of_its_own_and_the_record_says_which(tmp_path
         (rows[name],) = generate([Prompt("a mug", seed=1)], load("layerfusion", one), tmp_path / name, told=one.told())
         assert rows[name].size == (48, 64)
     record = json.loads((tmp_path / "told" / rows["told"].name / RECORD).read_bytes())
-    assert record["options"] == {"steps": 2, "sharing": "joint", "decision": "inf"}
+    assert record["options"] == {"size": "48x64", "steps": 2, "sharing": "joint", "decision": "inf"}
     pictures = [read(tmp_path / name / row.name / "background.png") for name, row in rows.items()]
     assert not np.array_equal(*pictures)
     with pytest.raises(UsageError, match=r"--set: unknown key 'sharin'; did you mean 'sharing'"):

@@ -32,8 +32,9 @@ class Options:
     settings: Mapping[str, Any] = field(default_factory=dict)
 
     def told(self) -> dict[str, Any]:
-        """What decides the pictures beside model, text, seed and size, as far as it was told, for JSON."""
-        told = {"steps": self.steps, "guidance": self.guidance, **self.settings}
+        """What decides the pictures beside model, text and seed, as far as it was told, for JSON."""
+        size = f"{self.size[1]}x{self.size[0]}" if self.size else None
+        told = {"size": size, "steps": self.steps, "guidance": self.guidance, **self.settings}
         numbers = {name: str(value) for name, value in told.items() if value == math.inf}  # which JSON does not know
         return {name: value for name, value in (told | numbers).items() if value is not None}
 
