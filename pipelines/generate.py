@@ -10,7 +10,7 @@ pictures again. The record is written last; the same command takes up what an in
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -34,6 +34,7 @@ U8 = NDArray[np.uint8]
 RECORD = "generation.json"
 PROMPTS = "prompts.jsonl"
 _SIDE = 256  # px of a panel of the strip
+_REMEDY = "name another folder, or add --overwrite"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,10 +129,10 @@ def generate(
         {**_texts(prompt), "seed": own, "model": generator.name, "revision": generator.revision, "options": dict(told)}
         for prompt, own in wanted
     ]
-    drawn = {} if overwrite else dict(_drawn_before(out, names, asked))
+    rows = "".join(f"{_row(prompt, own)}\n" for prompt, own in wanted).encode()
+    drawn = _drawn_before(out, names, asked, rows, overwrite=overwrite)
     out.mkdir(parents=True, exist_ok=True)
-    rows = "".join(f"{_row(prompt, own)}\n" for prompt, own in wanted)
-    write_atomically(out / PROMPTS, rows.encode())
+    write_atomically(out / PROMPTS, rows)
     left = [k for k in range(len(wanted)) if k not in drawn]
     for some in (left[first : first + batch] for first in range(0, len(left), batch)):
         texts, seeds = zip(*(wanted[k] for k in some), strict=True)
@@ -152,23 +153,26 @@ def _texts(prompt: Prompt) -> dict[str, str]:
     return {name: getattr(prompt, name) for name in ("prompt", "negative", "foreground", "background")}
 
 
-def _drawn_before(out: Path, names: Sequence[str], asked: Sequence[Mapping[str, Any]]) -> Iterator[tuple[int, Drawn]]:
-    """Number and record of what is there already.
+def _drawn_before(
+    out: Path, names: Sequence[str], asked: Sequence[Mapping[str, Any]], rows: bytes, *, overwrite: bool
+) -> dict[int, Drawn]:
+    """The records of what is there already, by number; with ``overwrite`` none.
 
     Raises:
-        UsageError: something else is.
+        UsageError: something else is in the way: a file, other prompts, or another picture.
     """
-    for k, (name, wanted) in enumerate(zip(names, asked, strict=True)):
-        path = out / name / RECORD
-        if not path.exists():
-            continue
-        found = _read_record(path)
-        if found is None or any(getattr(found, key) != value for key, value in wanted.items()):
-            raise UsageError(
-                f"--out: {path.parent} is there already, of another text, seed, model or option; name another folder, "
-                "or add --overwrite"
-            )
-        yield k, found
+    if out.exists() and not out.is_dir():
+        raise UsageError(f"--out: expected a folder, got the file {out}; name another one")
+    if overwrite:
+        return {}
+    if (out / PROMPTS).exists() and (out / PROMPTS).read_bytes() != rows:
+        raise UsageError(f"--out: {out / PROMPTS} is there already, of other prompts or seeds; {_REMEDY}")
+    there = {k: out / name / RECORD for k, name in enumerate(names) if (out / name / RECORD).exists()}
+    found = {k: _read_record(path) for k, path in there.items()}
+    for k, row in found.items():
+        if row is None or any(getattr(row, key) != value for key, value in asked[k].items()):
+            raise UsageError(f"--out: {there[k].parent} is there already, of another model or option; {_REMEDY}")
+    return {k: row for k, row in found.items() if row is not None}
 
 
 def _read_record(path: Path) -> Drawn | None:

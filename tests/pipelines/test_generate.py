@@ -140,8 +140,8 @@ def test_what_was_drawn_before_an_interruption_is_not_drawn_again(tmp_path: Path
 
 def test_nothing_is_written_over_unasked(tmp_path: Path):
     (first,) = generate([Prompt("a mug")], squares(), tmp_path / "out")
-    for other in ({"seed": 1}, {"told": {"steps": 3}}):
-        with pytest.raises(UsageError, match=r"--out: .*0000-a-mug is there already, of another text, .*--overwrite"):
+    for other, what in (({"seed": 1}, "other prompts or seeds"), ({"told": {"steps": 3}}, "another model or option")):
+        with pytest.raises(UsageError, match=rf"--out: .* is there already, of {what}; .*--overwrite"):
             generate([Prompt("a mug")], squares(), tmp_path / "out", **other)
     (again,) = generate([Prompt("a mug")], squares(), tmp_path / "out", seed=1, overwrite=True)
     assert again.seed != first.seed
@@ -151,6 +151,23 @@ def test_nothing_is_written_over_unasked(tmp_path: Path):
     with pytest.raises(UsageError, match="expected a prompt, and count and batch of 1 or more, got 0, 1, 1"):
         generate([], squares(), tmp_path / "other")
     assert not (tmp_path / "other").exists()
+
+
+def test_the_prompts_of_other_pictures_stay_unless_told_otherwise(tmp_path: Path):
+    generate([Prompt("a mug")], squares(), tmp_path / "out")
+    before = (tmp_path / "out" / PROMPTS).read_bytes()
+    with pytest.raises(UsageError, match=r"--out: .*prompts\.jsonl is there already, of other"):
+        generate([Prompt("an owl")], squares(), tmp_path / "out")
+    assert (tmp_path / "out" / PROMPTS).read_bytes() == before
+    assert not (tmp_path / "out" / "0000-an-owl").exists()
+    generate([Prompt("an owl")], squares(), tmp_path / "out", overwrite=True)
+    assert [one.prompt for one in read_prompts(tmp_path / "out" / PROMPTS)] == ["an owl"]
+
+
+def test_a_file_in_the_place_of_the_folder_is_named(tmp_path: Path):
+    (tmp_path / "out").write_text("mine")
+    with pytest.raises(UsageError, match=r"--out: expected a folder, got the file .*out; name another one"):
+        generate([Prompt("a mug")], squares(), tmp_path / "out", overwrite=True)
 
 
 def test_a_generated_picture_is_edited_as_a_decomposed_one(tmp_path: Path):
