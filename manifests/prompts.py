@@ -23,6 +23,9 @@ class Prompt:
         negative: what to steer away from; empty = the generator's own.
         foreground: of the object alone, for generators that take a text a layer; empty = ``prompt``.
         background: of the scene alone, likewise.
+
+    Raises:
+        UsageError: a text that UTF-8 cannot hold, such as half of a pair of surrogates.
     """
 
     prompt: str
@@ -30,6 +33,13 @@ class Prompt:
     negative: str = ""
     foreground: str = ""
     background: str = ""
+
+    def __post_init__(self) -> None:
+        for text in (self.prompt, self.negative, self.foreground, self.background):
+            try:
+                text.encode()
+            except UnicodeEncodeError as error:
+                raise UsageError(f"{WANTED}, in text that UTF-8 can hold, got {text[:80]!r}") from error
 
 
 def parse_prompt(line: bytes) -> Prompt:

@@ -67,6 +67,7 @@ def test_the_span_holds_the_line_and_reads_the_same_again(folder: Path) -> None:
         '{"prompt": "a", "seed": true}',
         '{"prompt": "a", "seed": 9223372036854775808}',
         '{"prompt": "a", "negative": null}',
+        r'{"prompt": "half a pair \ud83d"}',
         '{"prompt": "a", "x": ' + "[" * 100_000,
     ],
     ids=lambda row: row[:30],
