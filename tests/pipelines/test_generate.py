@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import torch
 
 from layerkit.manifests.errors import UsageError
 from layerkit.manifests.prompts import Prompt
+from layerkit.manifests.recipes import load_table
 from layerkit.manifests.sources.prompts import read_prompts
 from layerkit.pipelines.compose import compose
 from layerkit.pipelines.generate import PROMPTS, RECORD, generate, seeded
@@ -24,6 +26,7 @@ from layerkit.toolkit.generation import Checked, Generation, checked_generator
 from layerkit.toolkit.generators import load
 from layerkit.toolkit.generators.options import Options
 from layerkit.toolkit.images import read
+from layerkit.toolkit.models.runs import revision_of_run
 from layerkit.toolkit.models.tiny_sdxl import write_tiny_sdxl
 
 FILES = {"foreground.png", "background.png", "blend.png", "recomposition.png", "mask.png", "strip.png", RECORD}
@@ -238,6 +241,24 @@ def test_a_run_draws_layers_and_the_same_ones_whatever_the_batch(run: Path, tmp_
             assert np.abs(pictures[0] - pictures[1]).max() <= 1
 
 
+def test_a_run_is_found_from_any_folder_and_its_revision_covers_its_codec(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(run.parent)
+    short = ["batch=2", "micro=2", "workers=0", "validate_on=1", "ema=0.0", "schedule='constant'"]
+    config = load_config("text2layer", ["debug"], [*short, "model.codec='codec'"], steps=1)
+    train(config, Sources(rendered=True), tmp_path / "run")
+    monkeypatch.chdir(tmp_path)
+    table = load_table(tmp_path / "run" / "config.toml")
+    assert table["model"]["codec"] == str(run.parent / "codec")
+    copied = shutil.copytree(run.parent / "codec", tmp_path / "codec")
+    own = {**table, "model": {**table["model"], "codec": str(copied)}}
+    before = revision_of_run(tmp_path / "run", own, "")
+    with (copied / "weights.safetensors").open("ab") as file:
+        file.write(b"trained on")
+    assert revision_of_run(tmp_path / "run", own, "") != before
+
+
 def test_a_run_is_told_size_steps_and_guidance(run: Path, tmp_path: Path):
     wide = load(str(run), Options(device="cpu", size=(32, 64), steps=2, guidance=1.0))
     (row,) = generate([Prompt("a cone")], wide, tmp_path / "out")
@@ -247,5 +268,7 @@ def test_a_run_is_told_size_steps_and_guidance(run: Path, tmp_path: Path):
         load(str(run), Options(size=(32, 30)))
     with pytest.raises(UsageError, match="--steps: expected 1 or more, got 0"):
         Options(steps=0)
+    with pytest.raises(UsageError, match="--guidance: expected 1 or more, got nan"):
+        Options(guidance=float("nan"))
     with pytest.raises(UsageError, match="expected a system that draws layers from text, got text2layer-ae"):
         load(str(run.parent / "codec"), Options())

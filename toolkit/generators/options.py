@@ -47,5 +47,5 @@ class Options:
     def __post_init__(self) -> None:
         for name in ("steps", "guidance"):
             value = getattr(self, name)
-            if value is not None and value < 1:
+            if value is not None and not 1 <= value < math.inf:
                 raise UsageError(f"--{name}: expected 1 or more, got {value}")

@@ -43,7 +43,13 @@ SYSTEMS: dict[str, Entry] = {
         options=outpaint_remove.OutpaintRemoveOptions, build=outpaint_remove.build_outpaint_remove
     ),
     "text2layer-ae": Entry(options=text2layer_ae.Text2LayerAeOptions, build=text2layer_ae.build, decomposes=False),
-    "text2layer": Entry(options=text2layer.Text2LayerOptions, build=text2layer.build, decomposes=False, generates=True),
+    "text2layer": Entry(
+        options=text2layer.Text2LayerOptions,
+        build=text2layer.build,
+        resolve=text2layer.resolve,
+        decomposes=False,
+        generates=True,
+    ),
     "layerdiffuse-vae": Entry(
         options=transparent_vae_training.LayerDiffuseVaeOptions,
         build=transparent_vae_training.build,

@@ -33,5 +33,8 @@ def revision_of_run(folder: Path, table: Mapping[str, Any], base: str) -> str:
         table: of its ``config.toml``.
         base: another base than that of the table, or empty.
     """
-    parts = [revision_of(folder / WEIGHTS), table.get("model", {}), base or table.get("base", "")]
+    model = table.get("model", {})
+    parts = [revision_of(folder / WEIGHTS), model, base or table.get("base", "")]
+    codec = Path(str(model.get("codec", ""))).expanduser() / WEIGHTS  # of a run that stands on another one
+    parts += [revision_of(codec)] if codec.is_file() else []
     return f"sha256:{hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]}"

@@ -5,7 +5,8 @@ A UNet of Stable Diffusion's design learns the noise of the latent that holds fo
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,10 @@ UNETS: dict[str, dict[str, Any]] = {
 }
 """Sizes of UNets; the kinds of blocks of ``sd`` are diffusers' own."""
 
+_LEVELS = 1000
+
 _SCHEDULE: dict[str, Any] = {
+    "num_train_timesteps": _LEVELS,
     "beta_start": 0.00085,
     "beta_end": 0.012,
     "beta_schedule": "scaled_linear",
@@ -75,8 +79,10 @@ class Text2LayerOptions:
             raise UsageError(f"size: expected one of {', '.join(UNETS)}, got {self.size!r}")
         if not 0 <= self.drop <= 1:
             raise UsageError(f"drop: expected a share in 0..1, got {self.drop}")
-        if self.steps < 1 or self.guidance < 1:
+        if self.steps < 1 or not 1 <= self.guidance < inf:
             raise UsageError(f"expected steps and guidance of 1 or more, got {self.steps} and {self.guidance}")
+        if self.steps >= _LEVELS:
+            raise UsageError(f"steps: expected fewer than the {_LEVELS} levels of noise, got {self.steps}")
 
 
 class Text2Layer(System):
@@ -168,6 +174,14 @@ class Text2Layer(System):
             return self.unet(latent, time, states[: len(latent)]).sample  # type: ignore[no-any-return]
         wanted, other = self.unet(torch.cat([latent, latent]), time, states).sample.chunk(2)
         return other + scale * (wanted - other)  # type: ignore[no-any-return]
+
+
+def resolve(options: Text2LayerOptions, origin: Origin) -> Text2LayerOptions:
+    """The options with whole paths, so that the run can be loaded from any folder."""
+    whole = {
+        name: str(Path(run).expanduser().absolute()) for name in ("codec", "init") if (run := getattr(options, name))
+    }
+    return replace(options, **whole)
 
 
 def build(options: Text2LayerOptions, origin: Origin) -> Text2Layer:

@@ -180,6 +180,11 @@ def load_codec(run: Path, *, meta: bool = False) -> tuple[LayerCodec, float]:
     Raises:
         UsageError: the folder is no run of ``text2layer-ae``.
     """
+    if not (run / CONFIG).is_file():
+        raise UsageError(
+            f"model.codec: expected the folder of a run of text2layer-ae, found none at {run}; where it was moved, say "
+            "so in the config.toml of the run that names it"
+        )
     table = load_table(run / CONFIG)
     if table.get("system") != "text2layer-ae":
         raise UsageError(f"{run / CONFIG}: expected a run of text2layer-ae, got one of {table.get('system')}")

@@ -233,6 +233,10 @@ def test_a_codec_that_is_missing_or_another_run_is_told(codec: Path, tmp_path: P
     (other / "config.toml").write_text('system = "layerdecomp"\n')
     with pytest.raises(UsageError, match=r"config\.toml: expected a run of text2layer-ae, got one of layerdecomp"):
         made(other)
+    with pytest.raises(
+        UsageError, match=r"model\.codec: expected the folder of a run .*, found none at .*moved; where"
+    ):
+        made(tmp_path / "moved")
 
 
 @pytest.mark.parametrize(
@@ -241,6 +245,8 @@ def test_a_codec_that_is_missing_or_another_run_is_told(codec: Path, tmp_path: P
         ({"size": "xl"}, "size: expected one of debug, small, sd, got 'xl'"),
         ({"drop": 1.5}, r"drop: expected a share in 0\.\.1, got 1\.5"),
         ({"guidance": 0.5}, "expected steps and guidance of 1 or more"),
+        ({"guidance": math.nan}, "expected steps and guidance of 1 or more"),
+        ({"steps": 1000}, "steps: expected fewer than the 1000 levels of noise, got 1000"),
         ({"text": {"encoder": "t5"}}, r"model\.text\.encoder"),
     ],
 )
