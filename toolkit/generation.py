@@ -75,6 +75,7 @@ class Checked:
         revision: see there.
         licence: see there.
         has_background: see there.
+        size: height and width that were asked for; None where it is the generator's own.
     """
 
     inner: Any
@@ -82,27 +83,34 @@ class Checked:
     revision: str
     licence: str
     has_background: bool
+    size: tuple[int, int] | None = None
 
     def __call__(self, prompts: Sequence[Prompt], seeds: Sequence[int]) -> list[Generation]:
         """Draw one generation a prompt.
 
         Raises:
             UsageError: not as many seeds as prompts.
-            RunError: another number of generations came, or one has a layer that is missing, no 8-bit picture, of
-                another size than the foreground, or with colour where alpha is 0.
+            RunError: no list of as many generations came, or one has a layer that is missing, no 8-bit picture, of
+                another size than asked for or than the foreground, or with colour where alpha is 0.
         """
         if len(prompts) != len(seeds):
             raise UsageError(f"expected a seed a prompt, got {len(seeds)} for {len(prompts)}")
         made = self.inner(prompts, seeds)
-        if len(made) != len(prompts):
-            raise RunError(f"generator {self.name}: expected {len(prompts)} generations, got {len(made)}")
+        if not isinstance(made, Sequence) or len(made) != len(prompts):
+            got = len(made) if isinstance(made, Sequence) else type(made).__name__
+            raise RunError(f"generator {self.name}: expected {len(prompts)} generations, got {got}")
         for one, prompt in zip(made, prompts, strict=True):
-            check_generation(one, f"generator {self.name}, {prompt.prompt!r}", has_background=self.has_background)
+            where = f"generator {self.name}, {prompt.prompt!r}"
+            check_generation(one, where, has_background=self.has_background, size=self.size)
         return list(made)
 
 
-def checked_generator(generator: Generator) -> Checked:
+def checked_generator(generator: Generator, size: tuple[int, int] | None = None) -> Checked:
     """Put a generator behind the door.
+
+    Args:
+        generator: it.
+        size: height and width that it was asked to draw at, if it was.
 
     Raises:
         UsageError: it does not say of itself what :class:`Generator` does.
@@ -110,22 +118,27 @@ def checked_generator(generator: Generator) -> Checked:
     names = ("name", "revision", "licence", "has_background")
     if missing := [name for name in names if not hasattr(generator, name)]:
         raise UsageError(f"expected a generator with {', '.join(names)}; {generator!r} lacks {', '.join(missing)}")
-    return Checked(inner=generator, **{name: getattr(generator, name) for name in names})
+    return Checked(inner=generator, size=size, **{name: getattr(generator, name) for name in names})
 
 
-def check_generation(made: Generation, where: str, *, has_background: bool = True) -> None:
+def check_generation(
+    made: Generation, where: str, *, has_background: bool = True, size: tuple[int, int] | None = None
+) -> None:
     """Make sure that a generation is of the right form.
 
     Args:
         made: what a generator returned.
         where: of which generator and prompt, for errors.
         has_background: whether one is expected.
+        size: height and width that are expected; None is the foreground's.
 
     Raises:
-        RunError: a layer is missing, no 8-bit picture, of another size than the foreground, or with colour where alpha
-            is 0.
+        RunError: it is no generation, or a layer is missing, no 8-bit picture, of another size, or with colour where
+            alpha is 0.
     """
-    size = made.foreground.shape[:2]
+    if not isinstance(made, Generation):
+        raise RunError(f"{where}: expected a Generation, got {type(made).__name__}")
+    size = size or getattr(made.foreground, "shape", ("H", "W"))[:2]
     _expect(made.foreground, (*size, 4), f"{where}: foreground")
     if has_background or made.background is not None:
         _expect(made.background, (*size, 3), f"{where}: background")

@@ -1,6 +1,7 @@
 """Finds what a user names as ``MODULE:ATTRIBUTE``, in the current folder or on the path of Python."""
 
 import importlib
+import inspect
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -19,7 +20,7 @@ def find_attribute(source: str) -> tuple[ModuleType, Any]:
         UsageError: no such module or attribute, or nothing to call.
     """
     module_name, _, attribute = source.partition(":")
-    if not attribute:
+    if not module_name or not attribute:
         raise UsageError(f"expected python:MODULE:ATTRIBUTE, got python:{source}")
     module = _imported(module_name)
     if not hasattr(module, attribute):
@@ -28,6 +29,13 @@ def find_attribute(source: str) -> tuple[ModuleType, Any]:
     if not callable(found):
         raise UsageError(f"expected something to call at python:{source}, got {type(found).__name__}")
     return module, found
+
+
+def required_arguments(function: Any) -> list[str]:
+    """Names of the arguments that a call has to give."""
+    parameters = inspect.signature(function).parameters.values()
+    variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    return [each.name for each in parameters if each.default is each.empty and each.kind not in variadic]
 
 
 def _imported(name: str) -> ModuleType:

@@ -4,7 +4,6 @@ The attribute is a decomposer, a class or function without arguments that makes 
 mask, generator) that returns the background, or the background and the foreground.
 """
 
-import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ import numpy as np
 from ...manifests.errors import UsageError
 from ...manifests.weights import revision_of
 from ..decomposition import U8, Bool, Decomposer, Decomposition, Traits
-from ..plugins import find_attribute
+from ..plugins import find_attribute, required_arguments
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +41,7 @@ def load_plugin(source: str) -> Decomposer:
     if not isinstance(found, type) and hasattr(found, "revision"):
         decomposer: Decomposer = found
         return decomposer
-    required = _required_arguments(found)
+    required = required_arguments(found)
     if not required:
         made: Decomposer = found()
         return made
@@ -54,9 +53,3 @@ def load_plugin(source: str) -> Decomposer:
     return PlainFunction(
         name=f"python:{source}", revision=revision_of(Path(str(module.__file__))), licence="unknown", function=found
     )
-
-
-def _required_arguments(function: Any) -> list[str]:
-    parameters = inspect.signature(function).parameters.values()
-    variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-    return [each.name for each in parameters if each.default is each.empty and each.kind not in variadic]

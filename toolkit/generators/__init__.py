@@ -1,6 +1,7 @@
 """Every layered generator that ``layerkit generate --model`` and route ``generate`` take, and how it is loaded.
 
-A name of ``GENERATORS``; the folder of a run of a system that generates; ``python:MODULE:ATTRIBUTE``, one of one's own.
+A name of ``GENERATORS``; the folder of a run of a system that generates; ``python:MODULE:ATTRIBUTE``, one of one's own,
+or a class or function without arguments that makes it.
 """
 
 from collections.abc import Callable
@@ -15,7 +16,7 @@ from ..models.layerdiffuse_layers import load_cutouts, load_layers
 from ..models.layerfusion import load_layerfusion
 from ..models.layerfusion_options import FusionOptions
 from ..models.runs import is_run
-from ..plugins import find_attribute
+from ..plugins import find_attribute, required_arguments
 from .options import Options
 from .runs import load_run_generator
 
@@ -84,13 +85,33 @@ def load(name: str, options: Options | None = None) -> Checked:
     if options.settings and not (name in GENERATORS and GENERATORS[name].settings):
         raise UsageError(f"--set: expected with a generator that has options of its own, got {name}; leave it out")
     if name in GENERATORS:
-        return checked_generator(GENERATORS[name].load(options))
+        if options.base:
+            raise UsageError(f"--base: expected none with {name}, whose weights are its own, got {options.base}")
+        return checked_generator(GENERATORS[name].load(options), options.size)
     if is_run(Path(name).expanduser()):
-        return checked_generator(load_run_generator(Path(name).expanduser(), options, name=name))
+        return checked_generator(load_run_generator(Path(name).expanduser(), options, name=name), options.size)
     if prefix == "python" and rest:
-        return checked_generator(find_attribute(rest)[1]())
+        return checked_generator(_of_module(rest, options), options.size)
     known = ", ".join(GENERATORS)
     raise UsageError(
         f"--model: expected a generator ({known}), the folder of a run that generates, or python:MODULE:ATTRIBUTE, "
         f"got {name!r}"
     )
+
+
+def _of_module(source: str, options: Options) -> Generator:
+    """One's own: it is told nothing; that it draws at the size that was asked for is seen at the door."""
+    told = [f"--{name}" for name in ("base", "steps", "guidance") if getattr(options, name)]
+    if told:
+        raise UsageError(f"{', '.join(told)}: expected none with python:{source}, which is told nothing")
+    _, found = find_attribute(source)
+    if not isinstance(found, type) and hasattr(found, "revision"):
+        generator: Generator = found
+        return generator
+    if required := required_arguments(found):
+        raise UsageError(
+            f"expected a generator, or a class or function without arguments that makes one, at python:{source}, it "
+            f"takes ({', '.join(required)})"
+        )
+    made: Generator = found()
+    return made
