@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from ..manifests import suites
 from ..manifests.errors import MissingWeights, UsageError
+from ..toolkit.suites.cases import HUMAN
 from .networks import Networks
 from .options import BenchOptions
 from .report import Report, report_of, write_report
@@ -37,6 +38,8 @@ def bench(
         raise UsageError(
             f"--suite: expected suites of different names, got {names}; score them into reports of their own"
         )
+    if any(suite.generates for suite in chosen):
+        _expect_masks_of_one(models, options)
     networks = Networks(options.weights, options.device)
     outcomes = [run_model(name, suite, options, tell, networks) for suite in chosen for name in dict.fromkeys(models)]
     if options.part:
@@ -46,6 +49,20 @@ def bench(
     report = report_of(outcomes, options)
     write_report(report, outcomes, options)
     return report
+
+
+def _expect_masks_of_one(models: Sequence[str], options: BenchOptions) -> None:
+    """Masks that people drew are of the pictures of one model: another drew its objects elsewhere."""
+    masks = options.roots.get(HUMAN)
+    if masks is None:
+        return
+    if not masks.is_dir():
+        raise UsageError(f"--root {HUMAN}: expected a folder of masks that people drew, got {masks}")
+    if len(names := dict.fromkeys(models)) > 1:
+        raise UsageError(
+            f"--root {HUMAN}: expected one --model, whose pictures the masks were drawn on, got {', '.join(names)}; "
+            "score each with masks of its own"
+        )
 
 
 def _require_all(outcomes: Sequence[Outcome]) -> None:

@@ -306,6 +306,11 @@ def test_layerfusion_compares_each_layer_with_other_models(
 def test_what_cannot_be_scored_is_told(data: Path, tmp_path: Path):
     with pytest.raises(UsageError, match=r"add --root ll2i=DIR"):
         scored(tmp_path, "ll2i")
+    with pytest.raises(UsageError, match=r"--root human-masks: expected a folder of masks .*, got .*absent"):
+        scored(tmp_path, "ll2i", **{"ll2i": data, "human-masks": tmp_path / "absent"})
+    both = options(tmp_path, **{"ll2i": data, "human-masks": tmp_path})
+    with pytest.raises(UsageError, match=r"--root human-masks: expected one --model, .*, got python:.*:Discs, other; "):
+        bench([MODEL, "other"], ["ll2i"], both, lambda *told: None, strict=False)
     with pytest.raises(UsageError, match="expected a generator that draws a background too for ll2i, got python"):
         scored(tmp_path, "ll2i", "python:discs_of_a_bench:Cuts", ll2i=data)
     with pytest.raises(UsageError, match=r"--model: expected a generator \(.*got 'telea'"):
