@@ -255,6 +255,7 @@ class Preparation:
                 "generator": loaders.model_name(loaders.layered_generator(options.generator, self.weights)),
                 "saliency": loaders.model_name(loaders.saliency_model(options.saliency, self.weights)),
                 **{f"{role}_judge": self._judge(role) for role in ("mask", "inpaint")},
+                **self._depth(),
             }
         found = seed.method if seed else "threshold" if options.mask == "saliency" else "grabcut"
         models = {"segmentation": loaders.algorithm_name(found, "opencv-python-headless")}
@@ -280,9 +281,12 @@ class Preparation:
             package = "pymatting" if options.matting == "closed-form" else "opencv-python-headless"
             models["matting"] = loaders.algorithm_name(options.matting, package)
             models["foreground_colour"] = loaders.algorithm_name("multi-level", "pymatting")
-        if options.depth != "none":
-            models["depth"] = loaders.model_name(loaders.depth_model(options.depth, self.weights))
-        return models
+        return {**models, **self._depth()}
+
+    def _depth(self) -> dict[str, str]:
+        """What tells whether an object is complete, where a model does."""
+        name = self.mix.cut.depth
+        return {} if name == "none" else {"depth": loaders.model_name(loaders.depth_model(name, self.weights))}
 
 
 def _said(text: str) -> Drop:

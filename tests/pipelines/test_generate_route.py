@@ -12,7 +12,7 @@ import pytest
 
 from layerkit.manifests.errors import UsageError
 from layerkit.manifests.recipes import shipped
-from layerkit.pipelines import loaders
+from layerkit.pipelines import assets, loaders
 from layerkit.pipelines.recipe import load
 from layerkit.pipelines.verify import verify
 from layerkit.toolkit import generators
@@ -77,8 +77,10 @@ def prompts(tmp_path: Path) -> Path:
     return folder
 
 
-def built(build_demo: Callable[..., Any], prompts: Path, out: Path, generator: str = "Discs", **more: Any) -> Any:
-    settings = (f"cut.generator='python:discs_of_a_test:{generator}'", "splits={}")
+def built(
+    build_demo: Callable[..., Any], prompts: Path, out: Path, generator: str = "Discs", depth: str = "none", **more: Any
+) -> Any:
+    settings = (f"cut.generator='python:discs_of_a_test:{generator}'", f"cut.depth='{depth}'", "splits={}")
     return build_demo(
         out, recipe="layerfusion", settings=settings, roots={"prompts": prompts}, workers=1, size=64, **more
     )
@@ -101,6 +103,22 @@ def test_prompts_become_triplets_that_verify(build_demo: Callable[..., Any], pro
             assert not layers.occluder.any()
             assert not layers.shadow.any()
             assert 0.05 < (layers.mask > 0).mean() < 0.75
+
+
+def test_a_model_of_depth_that_judged_is_named(
+    build_demo: Callable[..., Any], prompts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    class Flat:
+        name, revision = "flat", "7"
+
+        def __call__(self, picture: Any) -> Any:
+            return np.zeros(picture.shape[:2], np.float32)
+
+    for module in (loaders, assets):
+        monkeypatch.setattr(module, "depth_model", lambda name, weights: Flat())
+    built(build_demo, prompts, tmp_path / "out", count=1, depth="depth-anything-v2-small")
+    (row,) = pq.read_table(tmp_path / "out" / "manifests" / "samples.parquet").to_pylist()
+    assert json.loads(row["models"])["foreground.depth"] == "flat@7"
 
 
 def test_what_is_drawn_badly_is_refused_with_its_reason(build_demo: Callable[..., Any], prompts: Path, tmp_path: Path):
