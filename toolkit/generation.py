@@ -138,12 +138,12 @@ def check_generation(
     """
     if not isinstance(made, Generation):
         raise RunError(f"{where}: expected a Generation, got {type(made).__name__}")
-    size = size or getattr(made.foreground, "shape", ("H", "W"))[:2]
-    _expect(made.foreground, (*size, 4), f"{where}: foreground")
+    sides = size or getattr(made.foreground, "shape", ("H", "W"))[:2]
+    _expect(made.foreground, (*sides, 4), f"{where}: foreground")
     if has_background or made.background is not None:
-        _expect(made.background, (*size, 3), f"{where}: background")
+        _expect(made.background, (*sides, 3), f"{where}: background")
     if made.blend is not None:
-        _expect(made.blend, (*size, 3), f"{where}: blend")
+        _expect(made.blend, (*sides, 3), f"{where}: blend")
     if made.foreground[made.foreground[..., 3] == 0].any():
         raise RunError(f"{where}: foreground: expected colour 0 where alpha is 0, got others; clear it")
 

@@ -178,10 +178,11 @@ class Text2Layer(System):
 
 def resolve(options: Text2LayerOptions, origin: Origin) -> Text2LayerOptions:
     """The options with whole paths, so that the run can be loaded from any folder."""
-    whole = {
-        name: str(Path(run).expanduser().absolute()) for name in ("codec", "init") if (run := getattr(options, name))
-    }
-    return replace(options, **whole)
+    return replace(options, codec=_whole(options.codec), init=_whole(options.init))
+
+
+def _whole(run: str) -> str:
+    return str(Path(run).expanduser().absolute()) if run else ""
 
 
 def build(options: Text2LayerOptions, origin: Origin) -> Text2Layer:
