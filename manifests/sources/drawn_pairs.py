@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ..errors import UsageError
 from ..pairs import File, MaskFile, Pair
-from .prompts import read_prompts
+from .prompts import numbered_prompts
 
 
 def pairs(root: Path, split: str = "") -> Iterator[Pair]:
@@ -26,7 +26,7 @@ def pairs(root: Path, split: str = "") -> Iterator[Pair]:
     for name in ("foregrounds", "backgrounds"):
         if not (root / name).is_dir():
             raise UsageError(f"{root}: expected prompts.jsonl beside foregrounds/ and backgrounds/, {name}/ is missing")
-    for number, prompt in enumerate(read_prompts(root / "prompts.jsonl"), 1):
+    for number, prompt in numbered_prompts(root / "prompts.jsonl"):
         name = f"{number:06d}"
         foreground, background = (root / layer / f"{name}.png" for layer in ("foregrounds", "backgrounds"))
         missing = next((path for path in (foreground, background) if not path.is_file()), None)

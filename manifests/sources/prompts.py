@@ -39,7 +39,12 @@ def index_layers(root: Path) -> Iterator[Entry]:
 
 
 def read_prompts(path: Path) -> list[Prompt]:
-    """All prompts of one file.
+    """All prompts of one file; see :func:`numbered_prompts`."""
+    return [prompt for _, prompt in numbered_prompts(path)]
+
+
+def numbered_prompts(path: Path) -> list[tuple[int, Prompt]]:
+    """All prompts of one file, each with the number of its line, from 1; lines with nothing on them count.
 
     Raises:
         UsageError: it is no txt or jsonl, cannot be read, holds no prompt, or a line that cannot be read.
@@ -47,7 +52,7 @@ def read_prompts(path: Path) -> list[Prompt]:
     if path.suffix not in _SUFFIXES or not path.is_file():
         raise UsageError(f"expected a file of prompts, {' or '.join(sorted(_SUFFIXES))}, got {path}")
     lines = enumerate(path.read_bytes().splitlines(), 1)
-    found = [_checked(line, path, number) for number, line in lines if line.strip(_BLANK)]
+    found = [(number, _checked(line, path, number)) for number, line in lines if line.strip(_BLANK)]
     if not found:
         raise UsageError(f"{path}: expected prompts, found no line with one")
     return found

@@ -19,6 +19,7 @@ from layerkit.benchmarks.scoring import picture_pair, score, why_not
 from layerkit.manifests.errors import MissingWeights, UsageError
 from layerkit.manifests.prompts import Prompt
 from layerkit.manifests.report_files import file_name
+from layerkit.manifests.sources import drawn_pairs
 from layerkit.manifests.suites import SUITES
 from layerkit.pipelines.build import build
 from layerkit.pipelines.options import BuildOptions
@@ -269,6 +270,15 @@ def test_masks_that_people_drew_are_scored_without_drawing_again(data: Path, tmp
         expected.append((alpha & (np.arange(256)[:, None] < 128)).sum() / alpha.sum())
     assert row["value"] == pytest.approx(np.mean(expected), abs=1e-5)
     assert row["n"] == 2
+
+
+def test_pictures_of_prompts_are_named_by_the_numbers_of_lines(tmp_path: Path):
+    for name in ("foregrounds", "backgrounds"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "000003.png").touch()
+    (tmp_path / "prompts.jsonl").write_text('{"prompt": "a cup"}\n\n{"prompt": "a fern"}\n')
+    found = [(pair.id, pair.prompt.prompt, pair.drop.partition(":")[0]) for pair in drawn_pairs.pairs(tmp_path)]
+    assert found == [("000001", "a cup", "missing_file"), ("000003", "a fern", "")]
 
 
 def test_layerfusion_compares_each_layer_with_other_models(
