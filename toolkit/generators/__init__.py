@@ -4,6 +4,7 @@ A name of ``GENERATORS``; the folder of a run of a system that generates; ``pyth
 or a class or function without arguments that makes it.
 """
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,6 +43,8 @@ def _licence(*names: str) -> str:
     return ", ".join(dict.fromkeys(WEIGHTS[name].licence for name in names))
 
 
+_AS_GIVEN = sys.maxsize  # pictures at a time: all that a call asks for, so that --batch decides
+
 _CUTOUTS = ("layerdiffuse-sdxl-base", "layerdiffuse-sdxl")
 
 GENERATORS: dict[str, Entry] = {
@@ -62,6 +65,7 @@ GENERATORS: dict[str, Entry] = {
             options.weights,
             options=schema.parse(FusionOptions, options.settings, "--set"),
             device=options.device,
+            batch=_AS_GIVEN,
             **options.drawing(),
         ),
         settings=FusionOptions,

@@ -17,6 +17,8 @@ from layerkit.manifests.prompts import Prompt
 from layerkit.manifests.weights import WEIGHTS
 from layerkit.toolkit.edit import Edit, edited, recomposed
 from layerkit.toolkit.generation import checked_generator
+from layerkit.toolkit.generators import load
+from layerkit.toolkit.generators.options import Options
 from layerkit.toolkit.models.layerdiffuse import LayerDiffuseGenerator, sdxl_pipeline
 from layerkit.toolkit.models.layerfusion import LayerFusionGenerator, load_layerfusion
 from layerkit.toolkit.models.layerfusion_attention import execution_order, foreground_weights, fuse, last_self_attention
@@ -347,6 +349,14 @@ def test_the_loader_finds_both_parts(weights):
     assert loaded.licence == "openrail++; openrail"
     assert loaded.options == FusionOptions()
     assert loaded.revision == tiny(weights).revision
+
+
+def test_by_name_pictures_are_drawn_as_many_at_a_time_as_a_call_asks_for(weights, monkeypatch):
+    loaded = load("layerfusion", Options(weights=weights, size=(64, 64), device="cpu"))
+    asked = []
+    monkeypatch.setattr(loaded.inner, "_drawn", lambda prompts, seeds: asked.append(list(seeds)) or [])
+    loaded.inner([CAT, DOG, CAT], [5, 6, 7])
+    assert asked == [[5, 6, 7]]
 
 
 def test_what_does_not_fit_is_refused(weights, tmp_path, generator):
