@@ -232,7 +232,7 @@ def test_a_dry_run_of_the_published_size_needs_nothing(layerkit):
             ("generate", "--model", "m", "--out", "x", "--prompts", "p.txt", "--negative", "blur"),
             "--negative: expected with a PROMPT, got --prompts",
         ),
-        (("bench", "--model", "telea", "--suite", "ll2i", "--out", "x"), "--model: expected a generator"),
+        (("bench", "--model", "telea", "--suite", "ll2i", "--out", "x"), "expected a generator (layerdiffuse-sdxl"),
         ((*DEBUG, "--preset", "huge"), "--preset: expected one of v0, v1"),
         ((*DEBUG, "--set", "data.sise=64"), "did you mean 'size'?"),
         ((*DEBUG, "--set", "model.variant=v9"), "expected one of v0, v1, v2, full, got 'v9'"),

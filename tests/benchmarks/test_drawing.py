@@ -323,7 +323,7 @@ def test_what_cannot_be_scored_is_told(data: Path, tmp_path: Path):
         bench([MODEL, "other"], ["ll2i"], both, lambda *told: None, strict=False)
     with pytest.raises(UsageError, match="expected a generator that draws a background too for ll2i, got python"):
         scored(tmp_path, "ll2i", "python:discs_of_a_bench:Cuts", ll2i=data)
-    with pytest.raises(UsageError, match=r"--model: expected a generator \(.*got 'telea'"):
+    with pytest.raises(UsageError, match=r"expected a generator \(.*got 'telea'"):
         scored(tmp_path, "ll2i", "telea", ll2i=data)
     (tmp_path / "layers" / "foregrounds").mkdir(parents=True)
     with pytest.raises(

@@ -104,7 +104,7 @@ def test_generators_are_found_by_name_run_or_module(tmp_path: Path, monkeypatch:
         load("python:mine_of_generation:draw")
     with pytest.raises(UsageError, match="expected python:MODULE:ATTRIBUTE, got python::Mine"):
         load("python::Mine")
-    with pytest.raises(UsageError, match=r"--model: expected a generator \(.*\), the folder of a run .* got 'layer'"):
+    with pytest.raises(UsageError, match=r"expected a generator \(.*\), the folder of a run .* got 'layer'"):
         load("layer")
     with pytest.raises(UsageError, match="expected Other in the module mine_of_generation"):
         load("python:mine_of_generation:Other")

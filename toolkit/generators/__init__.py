@@ -98,8 +98,7 @@ def load(name: str, options: Options | None = None) -> Checked:
         return checked_generator(_of_module(rest, options), options.size)
     known = ", ".join(GENERATORS)
     raise UsageError(
-        f"--model: expected a generator ({known}), the folder of a run that generates, or python:MODULE:ATTRIBUTE, "
-        f"got {name!r}"
+        f"expected a generator ({known}), the folder of a run that generates, or python:MODULE:ATTRIBUTE, got {name!r}"
     )
 
 
