@@ -346,7 +346,7 @@ def test_the_loader_finds_both_parts(weights):
     loaded = load_layerfusion(weights, device="cpu")
     assert (loaded.name, loaded.has_background) == ("layerfusion-sdxl", True)
     assert (loaded.size, loaded.steps, loaded.guidance) == ((896, 1152), 25, 7.0)
-    assert loaded.licence == "openrail++; openrail"
+    assert loaded.licence == "openrail++, openrail"
     assert loaded.options == FusionOptions()
     assert loaded.revision == tiny(weights).revision
 
