@@ -1,6 +1,7 @@
 """One thread a process, a cache outside the home folder, and the folder of shared sample data."""
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +17,10 @@ for _variable in (
 ):
     os.environ[_variable] = "1"
 os.environ["MPLBACKEND"] = "Agg"
+
+# A shell lets what it starts in the background ignore Ctrl-C, and so would every command that a test starts and ends.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", autouse=True)
