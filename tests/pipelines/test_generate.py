@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from layerkit.manifests.errors import UsageError
+from layerkit.manifests.errors import RunError, UsageError
 from layerkit.manifests.prompts import Prompt
 from layerkit.manifests.recipes import load_table
 from layerkit.manifests.sources.prompts import read_prompts
@@ -257,6 +257,13 @@ def test_a_run_is_found_from_any_folder_and_its_revision_covers_its_codec(
     with (copied / "weights.safetensors").open("ab") as file:
         file.write(b"trained on")
     assert revision_of_run(tmp_path / "run", own, "") != before
+
+
+def test_a_run_whose_numbers_are_none_is_named(run: Path, tmp_path: Path):
+    loaded = load(str(run), Options(device="cpu"))
+    torch.nn.init.constant_(loaded.inner.system.unet.conv_out.bias, float("nan"))
+    with pytest.raises(RunError, match="expected finite pixels of the system, got NaN or infinity"):
+        generate([Prompt("a cone")], loaded, tmp_path / "out")
 
 
 def test_a_run_is_told_size_steps_and_guidance(run: Path, tmp_path: Path):

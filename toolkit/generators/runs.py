@@ -5,11 +5,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from ...manifests.errors import UsageError
 from ...manifests.prompts import Prompt
-from ..generation import U8, Generation
+from ..generation import Generation
 from ..models.runs import revision_of_run
 from .options import Options
 
@@ -35,8 +33,14 @@ class Run:
     has_background: bool = True
 
     def __call__(self, prompts: Sequence[Prompt], seeds: Sequence[int]) -> list[Generation]:
-        """See :class:`~layerkit.toolkit.generation.Generator`."""
+        """See :class:`~layerkit.toolkit.generation.Generator`.
+
+        Raises:
+            RunError: the system gave values that are not finite.
+        """
         import torch
+
+        from ..models.inference import pictures
 
         made = self.system.generate(
             [one.prompt for one in prompts],
@@ -44,19 +48,9 @@ class Run:
             self.size,
             [one.negative for one in prompts],
         )
-        layers = zip(_pictures(made.foreground), _pictures(made.background), strict=True)
-        return [Generation(_cleared(foreground), background) for foreground, background in layers]
-
-
-def _pictures(batch: Any) -> list[U8]:
-    """(N, C, H, W) in 0..1 to N 8-bit (H, W, C)."""
-    levels = (batch.float() * 255).round().permute(0, 2, 3, 1).cpu().numpy().astype(np.uint8)
-    return [np.ascontiguousarray(picture) for picture in levels]
-
-
-def _cleared(foreground: U8) -> U8:
-    foreground[foreground[..., 3] == 0] = 0
-    return foreground
+        return [
+            Generation(*layers) for layers in zip(pictures(made.foreground), pictures(made.background), strict=True)
+        ]
 
 
 def load_run_generator(folder: Path, options: Options, *, name: str) -> Run:

@@ -131,18 +131,24 @@ def _layers(system: System, image: U8, mask: Bool, draws: torch.Generator) -> De
     where = torch.from_numpy(np.array(mask, np.float32, order="C"))[None, None]
     background, foreground = system.decompose(picture.to(device), where.to(device), draws)
     if foreground is None:
-        return Decomposition(_bytes(background))
-    rgba = _bytes(foreground)
-    rgba[rgba[..., 3] == 0] = 0
-    return Decomposition(_bytes(background), rgba)
+        return Decomposition(pictures(background)[0])
+    return Decomposition(pictures(background)[0], pictures(foreground)[0])
 
 
-def _bytes(batch: Tensor) -> U8:
-    """A batch of one, (1, C, H, W) in 0..1, as 8-bit (H, W, C)."""
-    picture = batch[0].permute(1, 2, 0).float().cpu().numpy()
-    if not np.isfinite(picture).all():
+def pictures(batch: Tensor) -> list[U8]:
+    """(N, C, H, W) in 0..1 as 8-bit (H, W, C) each; of four channels the colour is zero where alpha is.
+
+    Raises:
+        RunError: a value is not finite.
+    """
+    levels = batch.permute(0, 2, 3, 1).float().cpu().numpy()
+    if not np.isfinite(levels).all():
         raise RunError("expected finite pixels of the system, got NaN or infinity; run it in float32, or train it anew")
-    return np.ascontiguousarray(to_u8(picture))
+    made = [np.ascontiguousarray(to_u8(one)) for one in levels]
+    for one in made:
+        if one.shape[2] == 4:
+            one[one[..., 3] == 0] = 0
+    return made
 
 
 # ---- resize
