@@ -71,7 +71,8 @@ def _pair(shard: Path, key: str, roles: Mapping[str, File]) -> Pair:
         return Pair(source="build", id=key, scene=key, image=File(path=shard), kind="triplet", drop=drop)
     try:
         record = _record(roles["json"])
-    except (ShardError, OSError) as error:
+        prompt = Prompt(record.caption) if record.caption.strip() else None
+    except (ShardError, OSError, UsageError) as error:
         drop = f"bad_record: {error}"
         return Pair(source="build", id=key, scene=key, image=roles["image"], kind="triplet", drop=drop)
     return Pair(
@@ -87,7 +88,7 @@ def _pair(shard: Path, key: str, roles: Mapping[str, File]) -> Pair:
             "tight": (MaskFile(file=roles["mask"]),),
             "shadow": (MaskFile(file=roles["shadow"], threshold=SHADOW),),
         },
-        prompt=Prompt(record.caption) if record.caption.strip() else None,
+        prompt=prompt,
         category=record.mix,
         licence=record.licence,
         author="; ".join(dict.fromkeys(layer.author for layer in record.layers if layer.author)),

@@ -30,7 +30,7 @@ from layerkit.toolkit.images import encode_png, read
 from layerkit.toolkit.metrics.layering import on_colour
 from layerkit.toolkit.metrics.masks import hard_iou
 from layerkit.toolkit.saliency import SpectralResidual
-from layerkit.toolkit.suites.cases import Case, cases
+from layerkit.toolkit.suites.cases import Case, Dropped, cases
 
 MODULE = """
 import cv2
@@ -279,6 +279,17 @@ def test_pictures_of_prompts_are_named_by_the_numbers_of_lines(tmp_path: Path):
     (tmp_path / "prompts.jsonl").write_text('{"prompt": "a cup"}\n\n{"prompt": "a fern"}\n')
     found = [(pair.id, pair.prompt.prompt, pair.drop.partition(":")[0]) for pair in drawn_pairs.pairs(tmp_path)]
     assert found == [("000001", "a cup", "missing_file"), ("000003", "a fern", "")]
+
+
+def test_a_mask_of_people_that_cannot_be_read_drops_its_case_and_names_it(data: Path, tmp_path: Path):
+    (tmp_path / "masks").mkdir()
+    first, *others = cases(SUITES["ll2i"], {"ll2i": data})
+    (tmp_path / "masks" / f"{file_name(first.id)}.png").write_bytes(b"no picture")
+    found = list(cases(SUITES["ll2i"], {"ll2i": data, "human-masks": tmp_path / "masks"}))
+    (dropped,) = (case for case in found if isinstance(case, Dropped))
+    assert dropped.id == first.id
+    assert str(tmp_path / "masks") in dropped.detail
+    assert len(found) == len(others) + 1
 
 
 def test_layerfusion_compares_each_layer_with_other_models(

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from layerkit.manifests.errors import UsageError
+from layerkit.manifests.prompts import Prompt
 from layerkit.manifests.record import SCHEMA, Origin, Record
 from layerkit.manifests.sources.build_pairs import pairs
 
@@ -37,14 +38,14 @@ def record(key: str, split: str) -> bytes:
     ).to_json()
 
 
-def shard(root: Path, split: str, *keys: str, leave_out: str = "", spoil: str = "") -> Path:
+def shard(root: Path, split: str, *keys: str, leave_out: str = "", spoil: str = "", caption: bytes = b"") -> Path:
     path = root / "data" / f"{split}-paste-a-000000.tar"
     path.parent.mkdir(exist_ok=True)
     with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as tar:
         for key in keys:
             for name in MEMBERS:
                 data = record(key, split) if name == "json" else f"{key} {name}".encode()
-                data = b"{}" if name == spoil else data
+                data = b"{}" if name == spoil else data.replace(b'"caption":""', b'"caption":"%s"' % caption)
                 info = tarfile.TarInfo(f"{key}.{name}")
                 info.size = len(data)
                 if name != leave_out:
@@ -86,6 +87,20 @@ def test_a_sample_that_lacks_a_member_is_a_drop(tmp_path: Path, name: str):
     shard(tmp_path, "test", "k", leave_out=name)
     (pair,) = pairs(tmp_path)
     assert pair.drop.startswith(f"missing_member: expected {name.partition('.')[0]} of k in ")
+
+
+def test_the_caption_is_what_a_generator_is_to_draw(tmp_path: Path):
+    shard(tmp_path, "test", "k", caption=b"a cup")
+    assert [pair.prompt for pair in pairs(tmp_path)] == [Prompt("a cup")]
+    shard(tmp_path, "test", "k")
+    assert [(pair.prompt, pair.drop) for pair in pairs(tmp_path)] == [(None, "")]
+
+
+def test_a_caption_that_no_text_can_hold_is_a_drop(tmp_path: Path):
+    shard(tmp_path, "test", "k", caption=rb"half of a pair: \ud800")
+    (pair,) = pairs(tmp_path)
+    assert pair.drop.startswith("bad_record: ")
+    assert "UTF-8" in pair.drop
 
 
 def test_a_record_that_is_none_is_a_drop(tmp_path: Path):

@@ -122,16 +122,13 @@ def cases(
     for pair in drawn(suite, roots, limit, seed):
         if only is None or pair.id in only:
             dropped = _dropped(pair, excluded)
-            case = dropped or _case(pair, suite)
-            if suite.generates and isinstance(case, Case):
-                case = _told(case, pair, roots.get(HUMAN))
-            yield case
+            yield dropped or _case(pair, suite, roots.get(HUMAN))
 
 
-def _told(case: Case, pair: Pair, masks: Path | None) -> Case | Dropped:
+def _told(case: Case, pair: Pair, masks: Path | None) -> Case:
     """A case with what a generator is to draw, and with the mask that people drew on that, if one lies in ``masks``."""
     if pair.prompt is None:
-        return Dropped(case.id, "no_caption", f"expected a text to draw in the record of {case.id}, got none")
+        raise BadImage("no_caption", f"expected a text to draw in the record of {case.id}, got none")
     told = json.dumps(asdict(pair.prompt), sort_keys=True)
     path = masks / f"{file_name(case.id)}.png" if masks else None
     human = read_mask(MaskFile(file=File(path=path))) if path and path.is_file() else None
@@ -168,12 +165,13 @@ def _dropped(pair: Pair, excluded: Collection[str]) -> Dropped | None:
     return Dropped(pair.id, reason, detail) if reason else None
 
 
-def _case(pair: Pair, suite: Suite) -> Case | Dropped:
+def _case(pair: Pair, suite: Suite, masks: Path | None) -> Case | Dropped:
     try:
         decoded = _recomposed(pair) if pair.kind == "mulan" else _decoded(pair, suite)
         if pair.kind == "files":
             check_polarity(decoded.masks[suite.mask])
-        return _fitted(pair.id, pair.scene, decoded, suite)
+        case = _fitted(pair.id, pair.scene, decoded, suite)
+        return _told(case, pair, masks) if suite.generates else case
     except BadImage as error:
         return Dropped(pair.id, error.reason, error.detail)
 
