@@ -18,6 +18,7 @@ from ..diffusers_folders import find_folder
 
 _PADDING, _END = 0, 1
 _SPECIAL = 2  # tokens that are no word
+_LONGEST = 512  # tokens of a text, where neither encoder nor tokenizer has a limit: what T5 was trained on
 
 _CLIP_L: dict[str, Any] = {
     "hidden_size": 768,
@@ -84,7 +85,7 @@ def _bucket(word: str, buckets: int) -> int:
 
 
 class Published(nn.Module):
-    """A frozen text encoder of transformers: its last hidden state, of texts padded to its longest, as diffusers does.
+    """A frozen text encoder of transformers: its last hidden state, of texts padded to one length, as diffusers does.
 
     Args:
         model: such as ``CLIPTextModel`` or ``T5EncoderModel``.
@@ -154,5 +155,5 @@ def _published(folder: Path) -> Published:
         tokenizer = transformers.AutoTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
     except (OSError, ValueError) as error:
         raise MissingWeights(f"{expected}: {error}") from error
-    longest = getattr(config, "max_position_embeddings", tokenizer.model_max_length)
-    return Published(model, tokenizer, min(tokenizer.model_max_length, longest))
+    longest = getattr(config, "max_position_embeddings", _LONGEST)  # T5's places have no end
+    return Published(model, tokenizer, min(tokenizer.model_max_length, longest, _LONGEST))

@@ -13,7 +13,6 @@ from layerkit.manifests.errors import MissingWeights, UsageError
 from layerkit.toolkit.models.text_encoders import TextOptions, Words, load_text_encoder
 
 WORDS = TextOptions(encoder="words", length=6, buckets=64, width=8)
-LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 
 @pytest.fixture(autouse=True)
@@ -23,28 +22,9 @@ def one_thread_and_seed():
 
 
 @pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A pipeline's folder of which only the text encoder and its tokenizer, of single letters, are there."""
-    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
-
-    folder = tmp_path_factory.mktemp("base")
-    words = ["!", *LETTERS, *(f"{c}</w>" for c in LETTERS), "<|startoftext|>", "<|endoftext|>"]
-    (folder / "vocab.json").write_text(json.dumps({word: i for i, word in enumerate(words)}))
-    (folder / "merges.txt").write_text("#version: 0.2\n")
-    CLIPTokenizer.from_pretrained(folder, model_max_length=16).save_pretrained(folder / "tokenizer")
-    config = CLIPTextConfig(
-        vocab_size=64,
-        hidden_size=8,
-        intermediate_size=8,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        max_position_embeddings=16,
-        bos_token_id=53,
-        eos_token_id=54,
-        pad_token_id=54,
-    )
-    CLIPTextModel(config).save_pretrained(folder / "text_encoder")
-    return folder
+def base(layerdiffuse_weights: Path) -> Path:
+    """A pipeline's folder whose text encoder has eight channels and a tokenizer of single letters, 16 tokens a text."""
+    return layerdiffuse_weights / "layerdiffuse-sdxl-base"
 
 
 def test_words_are_known_by_what_they_say_and_where():
@@ -87,6 +67,18 @@ def test_a_published_encoder_gives_what_transformers_gives(base: Path):
     torch.testing.assert_close(found[:1], model(ids.input_ids).last_hidden_state)
     assert not any(parameter.requires_grad for parameter in encoder.parameters())
     assert not encoder.train().model.training
+
+
+def test_an_encoder_without_a_limit_takes_512_tokens(tmp_path: Path):
+    from transformers import T5Config, T5EncoderModel, T5Tokenizer
+
+    pieces = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("▁a", -1.0)]
+    T5Tokenizer(vocab=pieces, extra_ids=0).save_pretrained(tmp_path / "tokenizer")
+    sizes = {"vocab_size": 4, "d_model": 8, "d_kv": 4, "d_ff": 8, "num_layers": 1, "num_heads": 2}
+    T5EncoderModel(T5Config(**sizes)).save_pretrained(tmp_path / "text_encoder")
+    encoder = load_text_encoder(TextOptions(), str(tmp_path))
+    assert encoder.width == 8
+    assert encoder(["a a", "a"]).shape == (2, 512, 8)
 
 
 def test_a_planned_encoder_has_the_sizes_of_stable_diffusions():
