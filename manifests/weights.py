@@ -77,6 +77,15 @@ WEIGHTS: dict[str, Weights] = {
     "sd-inpaint": Weights(
         "sd-inpaint", "sd2-community/stable-diffusion-2-inpainting", "main", "openrail++", 5200, "diffusers", _PIPELINE
     ),
+    "sd15-inpaint": Weights(
+        "sd15-inpaint",
+        "stable-diffusion-v1-5/stable-diffusion-inpainting",
+        "main",
+        "creativeml-openrail-m",
+        5500,
+        "diffusers",
+        _PIPELINE,
+    ),
     "sdxl-inpaint": Weights(
         "sdxl-inpaint",
         "diffusers/stable-diffusion-xl-1.0-inpainting-0.1",

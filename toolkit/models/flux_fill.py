@@ -12,17 +12,17 @@ from typing import Any, Literal
 
 import torch
 from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, FluxFillPipeline, FluxTransformer2DModel
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 
-from ...manifests.errors import MissingWeights, UsageError
-from ...manifests.weights import WEIGHTS, locate
-from ..diffusers_folders import expect_pipeline, find_folder, load_part
+from ...manifests.errors import UsageError
+from ..diffusers_folders import load_part
+from .bases import DEBUG, factor_of, find_base, networks
 from .system import Origin
 
 Text = Literal["empty", "zeros"]
 
-PUBLISHED, DEBUG = "black-forest-labs/FLUX.1-Fill-dev", "debug"
+PUBLISHED = "black-forest-labs/FLUX.1-Fill-dev"
 CONFIGS: dict[str, dict[str, dict[str, Any]]] = {
     PUBLISHED: {
         "transformer": {
@@ -84,8 +84,6 @@ CONFIGS: dict[str, dict[str, dict[str, Any]]] = {
 
 _PIPELINE = "FluxFillPipeline"
 _KINDS: dict[str, Any] = {"transformer": FluxTransformer2DModel, "vae": AutoencoderKL}
-_ROWS = {weights.repo: name for name, weights in WEIGHTS.items() if weights.repo}
-_SEED = 0
 
 
 # ---- the base
@@ -124,69 +122,25 @@ def load_flux_fill(origin: Origin, dtype: torch.dtype, text: Text = "empty", tex
         UsageError: no base is given, it is not one of FLUX-Fill, or it has no text encoders for ``empty``.
         MissingWeights: it is not on this machine, or not completely.
     """
-    folder = _folder(origin)
-    if folder is not None:
-        expect_pipeline(folder, _PIPELINE)
+    folder = find_base(origin, _PIPELINE, CONFIGS)
     if text == "empty" and not origin.meta and not _has_encoders(folder):
         raise UsageError(f'the base {origin.base} has no text encoders for text = "empty"; give text = "zeros"')
-    with torch.device("meta" if origin.meta else "cpu"):
-        networks = (
-            _known(origin.base) if folder is None else [_read(folder, name, dtype, origin.meta) for name in _KINDS]
-        )
-        transformer, vae = (cast(network, dtype) for network in networks)
-        _require_layout(transformer, vae)
-        shapes = (1, text_tokens, transformer.config.joint_attention_dim), (1, transformer.config.pooled_projection_dim)
-        prompt, pooled = (torch.zeros(shape, dtype=dtype) for shape in shapes)
+    transformer, vae = networks(folder, origin, _KINDS, CONFIGS, dtype)
+    _require_layout(transformer, vae)
+    shapes = (1, text_tokens, transformer.config.joint_attention_dim), (1, transformer.config.pooled_projection_dim)
+    prompt, pooled = (torch.zeros(shape, dtype=dtype, device=transformer.device) for shape in shapes)
     if folder is not None and text == "empty" and not origin.meta:
         prompt, pooled = _empty_prompt(folder, dtype, text_tokens)
     return FluxFill(transformer=transformer, vae=vae, prompt=prompt, pooled=pooled)
 
 
-def _folder(origin: Origin) -> Path | None:
-    """Where the base lies; None for one that is known by its sizes, where these suffice."""
-    base = origin.base or (PUBLISHED if origin.meta else "")
-    if not base:
-        raise UsageError(
-            f"expected a base, a FluxFillPipeline folder or a name in the hub cache; give --base {PUBLISHED}"
-        )
-    if base == DEBUG:
-        return None
-    row = None if Path(base).is_dir() else base if base in WEIGHTS else _ROWS.get(base)
-    if origin.meta and row == _ROWS[PUBLISHED]:
-        return None
-    return find_folder(base) if row is None else locate(row, origin.weights)
-
-
-def _known(base: str) -> list[Any]:
-    """A known base: random weights that are always the same, or none on the meta device."""
-    configs = CONFIGS[DEBUG if base == DEBUG else PUBLISHED]
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(_SEED)  # torch.manual_seed would seed the accelerators too
-        return [kind.from_config(configs[name]) for name, kind in _KINDS.items()]
-
-
 def save_debug(folder: Path) -> None:
     """Write the base ``debug`` to a folder, as diffusers saves a FluxFillPipeline: to try ``--base DIR`` with."""
-    transformer, vae = _known(DEBUG)
     parts = dict.fromkeys(("text_encoder", "tokenizer", "text_encoder_2", "tokenizer_2"))
     kinds: tuple[Any, Any] = (FluxFillPipeline, FlowMatchEulerDiscreteScheduler)  # which have no types
+    transformer, vae = networks(None, Origin(base=DEBUG), _KINDS, CONFIGS, torch.float32)
     scheduler = kinds[1](use_dynamic_shifting=True)
     kinds[0](scheduler=scheduler, vae=vae, transformer=transformer, **parts).save_pretrained(folder)
-
-
-def _read(folder: Path, name: str, dtype: torch.dtype, meta: bool) -> Any:
-    kind = _KINDS[name]
-    if not meta:
-        return load_part(kind.__name__, folder / name, dtype=dtype)
-    try:
-        return kind.from_config(kind.load_config(folder / name, local_files_only=True))
-    except OSError as error:
-        raise MissingWeights(f"expected the configuration of the {name} in {folder / name}: {error}") from error
-
-
-def cast(module: Any, dtype: torch.dtype) -> Any:
-    """Bring a model of diffusers to a dtype; its own ``to`` warns of parts to keep in float32, which none here has."""
-    return nn.Module.to(module, dtype)
 
 
 def _require_layout(transformer: Any, vae: Any) -> None:
@@ -213,11 +167,6 @@ def _empty_prompt(folder: Path, dtype: torch.dtype, length: int) -> tuple[Tensor
 
 
 # ---- its layout
-
-
-def factor_of(vae: Any) -> int:
-    """Pixels along a latent pixel's side."""
-    return 1 << (len(vae.config.block_out_channels) - 1)
 
 
 def input_channels(vae: Any) -> int:

@@ -18,10 +18,11 @@ from torch import Tensor
 
 from ...manifests.errors import UsageError
 from . import rgba_vae
+from .bases import cast, factor_of
 from .codecs import VaeCodec
 from .context_fusion import ContextFusion
 from .contexts import Contexts, require_known
-from .flux_fill import FluxFill, Text, cast, dynamic_shift, factor_of, load_flux_fill, shifted
+from .flux_fill import FluxFill, Text, dynamic_shift, load_flux_fill, shifted
 from .outpaint_remove_network import OutpaintRemoveNetwork, Streams
 from .system import Origin, System, Triplets
 

@@ -11,8 +11,9 @@ import torch
 from peft import LoraConfig
 from torch import Tensor, nn
 
+from .bases import factor_of
 from .context_fusion import ContextFusion
-from .flux_fill import FluxFill, factor_of, pack, pack_mask, positions, unpack
+from .flux_fill import FluxFill, pack, pack_mask, positions, unpack
 
 Streams = Literal["joint", "batched"]
 

@@ -4,29 +4,15 @@ It runs every line that the published weights run, in seconds on a CPU; its pict
 by the hash in place of a revision. For trying commands before a download of 16 GB, and for tests.
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
 from ...manifests.weights import WEIGHTS
+from .tiny_text import tiny_text_config, tiny_tokenizer
 
 _ATTENTION, _ENCODER, _DECODER = WEIGHTS["layerdiffuse-sdxl"].files
-_LETTERS = "abcdefghijklmnopqrstuvwxyz"
-_WIDTHS = (8,) * 4  # so few levels that sides of 8 px more are sizes
-_LENGTH = 16  # tokens of a text
+_WIDTHS = (8,) * 4  # of the VAE, which halves three times: sides of pictures are multiples of 8 px
 
-_TEXT: dict[str, Any] = {
-    "vocab_size": 64,
-    "hidden_size": 8,
-    "intermediate_size": 8,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "max_position_embeddings": _LENGTH,
-    "projection_dim": 8,
-    "bos_token_id": 53,
-    "eos_token_id": 54,
-    "pad_token_id": 54,
-}
 _UNET: dict[str, Any] = {
     "sample_size": 16,
     "block_out_channels": (8, 16),
@@ -71,29 +57,18 @@ def write_tiny_sdxl(folder: Path) -> Path:
         torch.manual_seed(0)
         kinds: Any = diffusers
         unet = kinds.UNet2DConditionModel(**_UNET)
-        texts = transformers.CLIPTextConfig(**_TEXT)
+        texts = tiny_text_config()
         kinds.StableDiffusionXLPipeline(
             vae=kinds.AutoencoderKL(**_VAE),
             text_encoder=transformers.CLIPTextModel(texts),
             text_encoder_2=transformers.CLIPTextModelWithProjection(texts),
-            tokenizer=_tokenizer(folder / "vocabulary" / "1"),
-            tokenizer_2=_tokenizer(folder / "vocabulary" / "2"),
+            tokenizer=tiny_tokenizer(folder / "vocabulary" / "1"),
+            tokenizer_2=tiny_tokenizer(folder / "vocabulary" / "2"),
             unet=unet,
             scheduler=kinds.EulerDiscreteScheduler(**_SAMPLER),
         ).save_pretrained(folder / "layerdiffuse-sdxl-base", safe_serialization=True)
         _write_layers(folder / "layerdiffuse-sdxl", unet)
     return folder
-
-
-def _tokenizer(folder: Path) -> Any:
-    """A CLIP tokenizer of single letters, written to disk and read back."""
-    from transformers import CLIPTokenizer
-
-    words = ["!", *_LETTERS, *(f"{letter}</w>" for letter in _LETTERS), "<|startoftext|>", "<|endoftext|>"]
-    folder.mkdir(parents=True)
-    (folder / "vocab.json").write_text(json.dumps({word: i for i, word in enumerate(words)}), encoding="utf-8")
-    (folder / "merges.txt").write_text("#version: 0.2\n", encoding="utf-8")
-    return CLIPTokenizer.from_pretrained(folder, model_max_length=_LENGTH)
 
 
 def _write_layers(folder: Path, unet: Any) -> None:

@@ -9,7 +9,8 @@ import torch
 from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, FluxFillPipeline, FluxTransformer2DModel
 from torch import nn
 
-from layerkit.toolkit.models.flux_fill import CONFIGS, DEBUG
+from layerkit.toolkit.models.bases import DEBUG
+from layerkit.toolkit.models.flux_fill import CONFIGS
 from layerkit.toolkit.models.outpaint_remove import OutpaintRemove, OutpaintRemoveOptions, build_outpaint_remove
 from layerkit.toolkit.models.system import Origin, Triplets
 from layerkit.toolkit.models.tiny_sdxl import write_tiny_sdxl
