@@ -491,6 +491,74 @@ def compose(
     print(run(folder, edit, out, layer=layer, overwrite=overwrite))
 
 
+@app.command()
+def reposition(
+    image: Annotated[Path, typer.Argument(metavar="IMAGE", help="A picture.")],
+    mask: Annotated[Path, typer.Option(metavar="M", help="White where the subject is.")],
+    to: Annotated[
+        str, typer.Option(metavar="DX,DY", help="Right and down: whole pixels, or shares of the sides such as 0.2,0.0.")
+    ],
+    scale: Annotated[str, typer.Option(metavar="S|auto", help="Factor; auto: by --depth or --horizon.")] = "1",
+    out: Annotated[Path | None, typer.Option(help="Gets the picture of every step.")] = None,
+    model: Annotated[
+        str, typer.Option(help="Removes the subject: a run, or any model of layerkit ls models.")
+    ] = "patchmatch",
+    amodal: Annotated[
+        Path | None, typer.Option(metavar="M", help="White on the whole subject, with what is hidden; for --complete.")
+    ] = None,
+    complete: Annotated[
+        str, typer.Option(metavar="MODEL", help="Paints what is hidden, and the shadow of --shadow paint.")
+    ] = "",
+    harmonise: Annotated[
+        str, typer.Option(metavar="none|colour|RUN", help="By statistics of colour, or by a run of seele.")
+    ] = "none",
+    shadow: Annotated[str, typer.Option(help="none; cast, by the light; paint, by --complete.")] = "cast",
+    shadow_mask: Annotated[
+        Path | None, typer.Option(metavar="M", help="Its old shadow: goes away with it and tells the light.")
+    ] = None,
+    light: Annotated[
+        str | None, typer.Option(metavar="AZIMUTH,ELEVATION,STRENGTH", help="Degrees, degrees, 0..0.85.")
+    ] = None,
+    stance: Annotated[
+        str, typer.Option(help="standing; lying, as seen from above; auto: by the old shadow, else standing.")
+    ] = "auto",
+    depth: Annotated[str, typer.Option(metavar="MODEL", help="Such as depth-anything-v2-small.")] = "",
+    horizon: Annotated[float | None, typer.Option(help="Its row, as a share of the height.")] = None,
+    grow: Annotated[int | None, typer.Option(help="Pixels removed around the masks; default: a hundredth.")] = None,
+    own: Annotated[bool, typer.Option("--own", help="Take the subject as --model cuts it out.")] = False,
+    base: Annotated[str, typer.Option(metavar="ID|DIR", help="Of runs: another base than they were trained on.")] = "",
+    seed: Annotated[int, typer.Option(help="Of the models' randomness.")] = 0,
+    device: Annotated[str | None, typer.Option(help="cpu or cuda; default: cuda where there is one.")] = None,
+    weights: Annotated[Path | None, typer.Option(help="Folder of pre-trained weights, beside the hub cache.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Write over what is there.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Move a subject within its picture: remove, complete, scale, harmonise, cast a shadow; a picture of each step."""
+    if out is None:
+        raise UsageError("--out: expected the folder for the pictures, got nothing; add --out DIR")
+    _one_of("--shadow", shadow, ("none", "cast", "paint"))
+    _one_of("--stance", stance, ("auto", "standing", "lying"))
+    from .pipelines import reposition as steps
+
+    loading: dict[str, Any] = {"weights": weights, "device": device, "base": base}
+    tools = steps.load_tools(model, complete, harmonise, depth, **loading)
+    options = steps.Options(
+        to=to,
+        scale=0.0 if scale == "auto" else _numbers("--scale", scale, 1)[0],
+        horizon=horizon,
+        grow=grow,
+        own=own,
+        colours=steps.COLOURS if harmonise == "colour" else 0.0,
+        shadow=shadow,  # type: ignore[arg-type]
+        light=None if light is None else steps.sun(*_numbers("--light", light, 3)),
+        stance=None if stance == "auto" else stance,  # type: ignore[arg-type]
+        seed=seed,
+    )
+    masks = steps.Masks(subject=mask, amodal=amodal, shadow=shadow_mask)
+    made = steps.reposition(image, masks, tools, options, out, overwrite=overwrite)
+    print(json.dumps(asdict(made), indent=1) if as_json else f"{made.describe()}\npictures in {out}")
+
+
 def _numbers(option: str, text: str, count: int) -> tuple[float, ...]:
     try:
         numbers = tuple(float(part) for part in text.split(","))

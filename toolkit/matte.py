@@ -184,3 +184,9 @@ def estimate_colour(image: U8, alpha: U8) -> U8:
     colour[alpha == 255] = image[alpha == 255]
     colour[alpha == 0] = 0
     return colour
+
+
+def cut_out(image: U8, mask: Mask, band: int) -> U8:
+    """The object of a hard mask as straight RGBA: alpha by :func:`refine`, colour by :func:`estimate_colour`."""
+    alpha = refine(image, mask, band=band)
+    return np.dstack([estimate_colour(image, alpha), alpha])

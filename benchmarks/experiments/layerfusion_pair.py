@@ -31,7 +31,7 @@ _SHARP = 3.0
 
 
 class Scenes(NamedTuple):
-    """Rendered scenes, (B, channels, 32, 32), colour in -1..1: with the object, without, the object on grey, alpha."""
+    """Rendered scenes, (B, channels, H, W), colour in -1..1: with the object, without, the object on grey, alpha."""
 
     image: Tensor
     background: Tensor
@@ -40,10 +40,10 @@ class Scenes(NamedTuple):
     kind: Tensor
 
 
-def scenes(seeds: Iterable[int]) -> Scenes:
-    """Scenes of an object each that covers between a fiftieth and a half of the picture."""
+def scenes(seeds: Iterable[int], side: int = SIDE) -> Scenes:
+    """Scenes of an object each that covers between a fiftieth and a half of the picture, ``side`` px wide and high."""
     worlds = [world for seed in seeds if len((world := draw_world(seed, SCENES)).solids) == 1]
-    scene = render_worlds(worlds, SIDE, options=SCENES)
+    scene = render_worlds(worlds, side, options=SCENES)
     whole, alpha = scene.triplets([0] * len(worlds)), scene.alpha[:, :1]
     kind = torch.tensor([KINDS.index(world.solids[0].kind) for world in worlds])
     kept = ((area := alpha.mean((1, 2, 3))) > 0.02) & (area < 0.5)

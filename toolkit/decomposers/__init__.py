@@ -24,7 +24,7 @@ from .pipelines_diffusers import PUBLISHED, load_any, load_published
 from .plugins import load_plugin
 from .predictions import load_predictions
 from .qwen_layered import load_qwen_layered
-from .runs import Keep, Way, load_run_decomposer
+from .runs import Keep, Task, Way, load_run_decomposer
 from .torchscript import TorchScriptRemover
 
 MASK = frozenset({"mask"})
@@ -177,6 +177,7 @@ def load(
     base: str = "",
     way: Way = "resize",
     keep: Keep = "none",
+    task: Task = "remove",
 ) -> Checked:
     """Load a model, behind the door that checks its inputs and outputs.
 
@@ -190,6 +191,8 @@ def load(
         base: for a run: another one than it was trained on.
         way: for a run: how pictures are fitted to it, see ``models.inference.Fit``.
         keep: for a run: see there.
+        task: what its background is: for a run of ``seele`` see :data:`.runs.Task`; others paint what is masked
+            whatever the task, and harmonise nothing.
 
     Raises:
         UsageError: no such model, or what it names cannot be used.
@@ -197,12 +200,16 @@ def load(
     """
     options = Options(weights=weights, prompt=prompt, device=device)
     prefix, _, rest = name.partition(":")
+    if task == "harmonise" and not is_run(Path(name).expanduser()):
+        raise UsageError(f"expected a run that harmonises, as of seele, got {name!r}")
     if name in DECOMPOSERS:
         return checked(_named(name, DECOMPOSERS[name], options))
     if is_run(Path(name).expanduser()):
         folder = Path(name).expanduser()
         return checked(
-            load_run_decomposer(folder, name=name, weights=weights, base=base, device=device, way=way, keep=keep)
+            load_run_decomposer(
+                folder, name=name, weights=weights, base=base, device=device, way=way, keep=keep, task=task
+            )
         )
     if prefix == "predictions" and rest:
         return checked(load_predictions(Path(rest).expanduser(), on_missing=on_missing, resize=resize))

@@ -8,7 +8,7 @@ import numpy as np
 
 from ..decomposition import U8, Bool, Decomposition
 from ..inpaint import Inpainter, dilated, inpaint
-from ..matte import estimate_colour, refine
+from ..matte import cut_out
 
 _RING = 10
 _BAND_SHARE = 100
@@ -82,9 +82,8 @@ class ClosedFormMatting:
             BadImage: ``hole_covers_image``.
         """
         band = max(round(max(mask.shape) / _BAND_SHARE), 2)
-        alpha = refine(image, mask, band=band)
-        background = inpaint(self.inpainter, image, mask, seed_from(generator), dilate=band)
-        return Decomposition(background, np.dstack([estimate_colour(image, alpha), alpha]))
+        foreground = cut_out(image, mask, band)
+        return Decomposition(inpaint(self.inpainter, image, mask, seed_from(generator), dilate=band), foreground)
 
 
 def seed_from(generator: np.random.Generator) -> int:

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 Way = Literal["resize", "tile"]
 Keep = Literal["none", "mask", "alpha"]
+Task = Literal["remove", "complete", "harmonise"]
+"""What is done under the mask: the object goes away, goes on, or is brought in harmony with what is around it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +42,7 @@ def load_run_decomposer(
     device: str | None = None,
     way: Way = "resize",
     keep: Keep = "none",
+    task: Task = "remove",
 ) -> Run:
     """Load a run.
 
@@ -51,6 +54,7 @@ def load_run_decomposer(
         device: None = CUDA where there is one, else the CPU.
         way: see ``inference.Fit``.
         keep: see ``inference.Fit``.
+        task: a system that has a method of this name is called by it; another one paints as it takes apart.
 
     Raises:
         UsageError: the folder is no such run, or its system takes nothing apart.
@@ -59,10 +63,15 @@ def load_run_decomposer(
     from ..diffusers_folders import placement
     from ..models.inference import Fit
     from ..models.registry import SYSTEMS, load_run
+    from ..models.system import TaskOf
 
     system, table = load_run(folder, base, weights)
     if not SYSTEMS[table["system"]].decomposes:
         raise UsageError(f"--model: expected a system that takes pictures apart, got {table['system']} in {folder}")
+    if task == "harmonise" and not hasattr(system, task):
+        raise UsageError(f"--harmonise: expected a run that harmonises, as of seele, got {table['system']} in {folder}")
+    if task != "remove" and hasattr(system, task):
+        system = TaskOf(system, task)
     side = int(table["data"]["size"])
     return Run(
         name=name,

@@ -141,3 +141,20 @@ class System(nn.Module):
     def trained(self) -> dict[str, nn.Parameter]:
         """What is trained, by name."""
         return {name: parameter for name, parameter in self.named_parameters() if parameter.requires_grad}
+
+
+class TaskOf(System):
+    """A system seen by one of its other tasks, such as ``complete``: whoever asks for a background gets its result.
+
+    Args:
+        system: has a method of the task's name, from image, mask and generator to pictures (N, 3, H, W) in 0..1.
+        task: the method.
+    """
+
+    def __init__(self, system: System, task: str) -> None:
+        super().__init__()
+        self.system, self.task, self.multiple = system, task, system.multiple
+
+    def decompose(self, image: Tensor, mask: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor | None]:
+        """See :meth:`System.decompose`; there is no foreground."""
+        return getattr(self.system, self.task)(image, mask, generator), None
