@@ -19,6 +19,7 @@ import typer
 from .manifests.errors import LayerkitError, UsageError
 
 if TYPE_CHECKING:
+    from .manifests.prompts import Prompt
     from .pipelines.options import BuildOptions, Progress
     from .pipelines.recipe import Recipe
 
@@ -408,22 +409,16 @@ def generate(
     as_json: Json = False,
 ) -> None:
     """Draw layers from text: RGBA foreground, background, both blended, mask, and a strip of them all."""
-    if out is None or not model:
-        missing = "--out: expected the folder for the layers" if out is None else "--model: expected a generator"
-        raise UsageError(f"{missing}, got nothing; add {'--out DIR' if out is None else '--model NAME or a run'}")
-    from .manifests.prompts import Prompt
+    if out is None:
+        raise UsageError("--out: expected the folder for the layers, got nothing; add --out DIR")
+    if not model:
+        raise UsageError("--model: expected a generator, got nothing; add --model NAME or a run")
     from .manifests.recipes import parse_setting
-    from .manifests.sources.prompts import read_prompts
     from .pipelines.generate import generate as run
     from .toolkit.generators import load
     from .toolkit.generators.options import Options
 
-    texts = {"negative": negative, "foreground": foreground, "background": background}
-    if prompts and (told := [f"--{name}" for name, text in texts.items() if text]):
-        raise UsageError(f"{', '.join(told)}: expected with a PROMPT, got --prompts; write them into its rows")
-    asked = [Prompt(text, None, **texts) for text in prompt or []] + (read_prompts(prompts) if prompts else [])
-    if not all(one.prompt.strip() for one in asked) or not asked:
-        raise UsageError('PROMPT: expected what to draw, got nothing; add "a red mug on a table", or --prompts FILE')
+    asked = _prompts(prompt or [], prompts, {"negative": negative, "foreground": foreground, "background": background})
     own = {".".join(key): value for key, value in map(parse_setting, settings or ())}
     options = Options(
         weights=weights, size=_size(size), steps=steps, guidance=guidance, base=base, device=device, settings=own
@@ -437,6 +432,19 @@ def generate(
         print("layerkit: interrupted; what was drawn is kept, run the same command again to go on", file=sys.stderr)
         raise typer.Exit(1) from None
     print(json.dumps([asdict(row) for row in rows], indent=1) if as_json else _told(rows, out))
+
+
+def _prompts(given: list[str], file: Path | None, texts: dict[str, str]) -> list["Prompt"]:
+    """What to draw, of the command line and of a file; ``texts`` are of the former."""
+    from .manifests.prompts import Prompt
+    from .manifests.sources.prompts import read_prompts
+
+    if file and (told := [f"--{name}" for name, text in texts.items() if text]):
+        raise UsageError(f"{', '.join(told)}: expected with a PROMPT, got --prompts; write them into its rows")
+    asked = [Prompt(text, None, **texts) for text in given] + (read_prompts(file) if file else [])
+    if not all(one.prompt.strip() for one in asked) or not asked:
+        raise UsageError('PROMPT: expected what to draw, got nothing; add "a red mug on a table", or --prompts FILE')
+    return asked
 
 
 def _size(text: str | None) -> tuple[int, int] | None:

@@ -28,8 +28,8 @@ AMBIENT = Light(azimuth=90, elevation=65, size=0.6, strength=0.45, contact=0.6)
 SCALES = (0.2, 5.0)
 """Least and largest factor that is taken from a depth or a horizon; beyond it they are not to be trusted."""
 
-_AZIMUTHS, _ELEVATIONS = range(0, 360, 15), range(15, 80, 8)
-_SMALL = 96  # px of the longer side at which lights are tried
+_AZIMUTHS, _ELEVATIONS = range(0, 360, 15), range(15, 80, 12)
+_SMALL = 64  # px of the longer side at which lights are tried
 _SUN, _CONTACT = 0.05, 0.2  # of a light that is found by its shadow
 _WINDOW = 0.01  # half side of the window that a depth is read in, as a share of the picture's longer side
 
