@@ -90,14 +90,17 @@ def test_what_is_not_there_is_told_with_what_is(recipe: str, tmp_path: Path):
 
 def test_every_shipped_recipe_is_listed_with_its_presets():
     rows = {row["name"]: row for row in trainings.rows()}
-    assert {"layerdecomp", "outpaint-and-remove", "rgba-vae", "text2layer", "text2layer-ae"} <= set(rows)
+    assert {"layerdecomp", "outpaint-and-remove", "rgba-vae", "seele", "text2layer", "text2layer-ae"} <= set(rows)
     assert rows["layerdecomp"]["presets"] == "v0, v1, v2, full, debug, small, medium"
     assert rows["rgba-vae"]["presets"] == "debug"
+    assert rows["seele"]["presets"] == "remove, complete, harmonise, debug, small"
     assert all(row["about"] for row in rows.values())
 
 
 def test_the_papers_numbers_stand_in_the_recipes():
-    """LayerDecomp: arXiv 2411.17864, section 4; Outpaint-and-Remove: arXiv 2511.20996; Text2Layer: arXiv 2307.09781."""
+    """LayerDecomp: arXiv 2411.17864, section 4; Outpaint-and-Remove: arXiv 2511.20996; Text2Layer: arXiv 2307.09781;
+    SEELE: arXiv 2401.16861, section 4.
+    """
     text2layer = trainings.load("text2layer-ae")
     assert (text2layer["steps"], text2layer["data"]["size"]) == (250_000, 256)
     assert (trainings.load("text2layer")["steps"], trainings.load("text2layer", ["finetune"])["steps"]) == (
@@ -110,6 +113,9 @@ def test_the_papers_numbers_stand_in_the_recipes():
     keys = ("steps", "batch", "lr")
     assert [layerdecomp[key] for key in keys] + [layerdecomp["data"]["size"]] == [80_000, 128, 1e-5, 512]
     assert [outpaint[key] for key in keys] + [outpaint["data"]["size"]] == [7_200, 8, 5e-5, 1024]
+    seele = trainings.load("seele")
+    assert [seele[key] for key in (*keys, "weight_decay")] + [seele["data"]["size"]] == [9_000, 32, 8e-5, 0.01, 512]
+    assert trainings.load("seele", ["remove"])["model"]["tasks"] == ["remove"]
 
 
 # ---- settings

@@ -8,7 +8,15 @@ from typing import Any
 from ...manifests import schema
 from ...manifests.errors import UsageError
 from ...manifests.recipes import load_table
-from . import layerdecomp, outpaint_remove, rgba_vae_training, text2layer, text2layer_ae, transparent_vae_training
+from . import (
+    layerdecomp,
+    outpaint_remove,
+    rgba_vae_training,
+    seele,
+    text2layer,
+    text2layer_ae,
+    transparent_vae_training,
+)
 from .runs import CONFIG
 from .system import Origin, System
 
@@ -42,6 +50,7 @@ SYSTEMS: dict[str, Entry] = {
     "outpaint-and-remove": Entry(
         options=outpaint_remove.OutpaintRemoveOptions, build=outpaint_remove.build_outpaint_remove
     ),
+    "seele": Entry(options=seele.SeeleOptions, build=seele.build),
     "text2layer-ae": Entry(options=text2layer_ae.Text2LayerAeOptions, build=text2layer_ae.build, decomposes=False),
     "text2layer": Entry(
         options=text2layer.Text2LayerOptions,

@@ -100,6 +100,7 @@ def test_parameters_are_those_of_the_system_that_is_built(name: str, needed: Cal
         ("layerdecomp", ["v0"]),
         ("layerdecomp", ["small"]),
         ("rgba-vae", []),
+        ("seele", []),
         ("text2layer", []),
         ("text2layer", ["512"]),
         ("layerdiffuse-vae", []),
@@ -124,6 +125,15 @@ def test_a_shipped_recipe_is_planned_without_any_weights(
     assert f"trained      {found.trained / 1e6:,.1f} M parameters" in told
     assert f"for {config.batch} samples" in told
     assert json.loads(json.dumps(dataclasses.asdict(found)))["flops"] == found.flops
+
+
+def test_seele_trains_the_papers_prompts_and_lora(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """50 x 1024 a task, of which the paper prints 0.5 million, and 5.12 million of LoRA."""
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "none"))
+    parts = plan(load("seele", settings=["micro=1", "data.size=64"])).parts
+    prompts = dict.fromkeys(("prompts.remove", "prompts.complete", "prompts.harmonise"), 51_200)
+    assert parts == {**prompts, "LoRA": 5_116_928}
+    assert plan(load("seele", ["remove"], ["micro=1", "data.size=64"])).parts == {"prompts.remove": 51_200}
 
 
 def test_a_base_is_planned_by_its_configuration(tmp_path: Path):

@@ -25,6 +25,7 @@ ShortRun = Callable[..., Trained]
 WEIGHTS = {
     "layerdecomp": "weights.safetensors",
     "outpaint-and-remove": "weights.safetensors",
+    "seele": "weights.safetensors",
     "rgba-vae": "vae/diffusion_pytorch_model.safetensors",
     "text2layer-ae": "weights.safetensors",
     "text2layer": "weights.safetensors",
