@@ -91,7 +91,7 @@ class ShardData:
     def _check_size(self, skip_broken: bool) -> None:
         for index in range(len(self)):
             try:
-                side = min(self._read(index)["mask"].shape)
+                side = min(self._read(index)[0]["mask"].shape)
             except ShardError:
                 if not skip_broken:
                     raise
@@ -121,31 +121,31 @@ class ShardData:
         epoch, index = turn(number, len(self), self._seed, self._shuffle)
         key = self._keys[index]
         rng = generator(str(self._seed), "view", epoch, key)
-        return self._view(self._read(index), key, rng, caption=self._caption(index))
+        layers, caption = self._read(index)
+        return self._view(layers, key, rng, caption=caption)
 
-    def _read(self, index: int) -> dict[str, U8]:
+    def _read(self, index: int) -> tuple[dict[str, U8], str]:
+        """The layers and the caption of a sample."""
         path, key = self._shards[self._shard[index]], self._keys[index]
-        places = zip(self._view.layers, self._places[index].tolist(), strict=False)  # the last one is the record's
+        *places, (start, size, _) = self._places[index].tolist()  # the last one is the record's
         try:
             with path.open("rb", buffering=0) as file:
                 layers = {
                     name: _decoded(name, os.pread(file.fileno(), length, offset), "jpg" if is_jpeg else "png")
-                    for name, (offset, length, is_jpeg) in places
+                    for name, (offset, length, is_jpeg) in zip(self._view.layers, places, strict=True)
                 }
+                record = os.pread(file.fileno(), size, start)
         except (OSError, BadImage) as error:
             raise ShardError(f"{path}: {key}: {error}; verify the build, or leave the key out by --exclude") from error
         _check_shapes(layers, f"{path}: {key}")
-        return layers
+        return layers, _caption(record, f"{path}: {key}")
 
-    def _caption(self, index: int) -> str:
-        path, (offset, length, _) = self._shards[self._shard[index]], self._places[index, -1].tolist()
-        try:
-            with path.open("rb", buffering=0) as file:
-                return str(json.loads(os.pread(file.fileno(), length, offset))["caption"])
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise ShardError(
-                f"{path}: {self._keys[index]}.json: expected a record with a caption ({error}); verify the build"
-            ) from error
+
+def _caption(record: bytes, where: str) -> str:
+    try:
+        return str(json.loads(record)["caption"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise ShardError(f"{where}.{_RECORD}: expected a record with a caption ({error}); verify the build") from error
 
 
 def _decoded(name: str, data: bytes, kind: str) -> U8:
