@@ -32,7 +32,7 @@ class Report:
     Attributes:
         schema: :data:`SCHEMA`.
         results: a row for each suite, model and measure.
-        breakdowns: means by category and mask area.
+        breakdowns: means by category and mask area, distances of sets by category.
         skipped: what was not measured, and why; ``metric`` is ``*`` where the model could not run.
         dropped: cases that could not be read, and why.
         references: published rows; ``same_protocol`` says whether they may stand beside ours.

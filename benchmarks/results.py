@@ -21,6 +21,9 @@ _CAPPED = ("psnr", "recomposition-psnr")
 
 _LEAST = 8  # samples that an interval of a distance is told for; of fewer, some resamples have no distance
 
+LEAST_OF_A_CATEGORY = 200
+"""Cases of a category that distances of sets are told for: of fewer they are hardly more than bias."""
+
 
 def results_of(outcome: Outcome) -> Iterator[dict[str, Any]]:
     """A row for each measure that was taken."""
@@ -38,30 +41,43 @@ def results_of(outcome: Outcome) -> Iterator[dict[str, Any]]:
 
 
 def breakdowns_of(outcome: Outcome) -> Iterator[dict[str, Any]]:
-    """Means of the per-image measures by category and by the area of the mask."""
-    groups = {
+    """Means of the per-image measures by category and by the area of the mask, distances of sets by category."""
+    areas = {
         f"area {low:.0%} to {min(high, 1):.0%}": [r for r in outcome.rows if low <= r.area < high]
         for low, high in AREAS
     }
-    groups |= {
+    categories = {
         f"category {name}": [row for row in outcome.rows if row.category == name]
         for name in sorted({row.category for row in outcome.rows} - {""})
     }
     for measure in outcome.measures:
-        if measure.row.kind == "per-image":
-            for name, rows in groups.items():
-                if rows:
-                    value = _mean(measure, rows)
-                    yield {
-                        "suite": outcome.suite.name,
-                        "model": outcome.model,
-                        "metric": measure.metric,
-                        "variant": measure.told_variant,
-                        "region": measure.region,
-                        "group": name,
-                        "value": number(value.value),
-                        "n": value.n,
-                    }
+        is_mean = measure.row.kind == "per-image"
+        for name, rows in (areas | categories if is_mean else categories).items():
+            value, n = _mean_of(measure, rows) if is_mean else _distance_of(measure, outcome, rows)
+            if rows and (is_mean or not math.isnan(value)):
+                yield {
+                    "suite": outcome.suite.name,
+                    "model": outcome.model,
+                    "metric": measure.metric,
+                    "variant": measure.told_variant,
+                    "region": measure.region,
+                    "group": name,
+                    "value": number(value),
+                    "n": n,
+                }
+
+
+def _mean_of(measure: Measure, rows: Sequence[Row]) -> tuple[float, int]:
+    mean = _mean(measure, rows)
+    return mean.value, mean.n
+
+
+def _distance_of(measure: Measure, outcome: Outcome, rows: Sequence[Row]) -> tuple[float, int]:
+    """A distance of the sets of some cases; NaN where they are too few."""
+    if len(rows) < LEAST_OF_A_CATEGORY:
+        return math.nan, len(rows)
+    preds, target = tables_of(measure, outcome, rows)
+    return _value(measure, preds, target), len(preds)
 
 
 def values_of(measure: Measure, rows: Sequence[Row]) -> list[float]:
@@ -103,12 +119,12 @@ def _of_sets(measure: Measure, outcome: Outcome) -> dict[str, Any]:
     }
 
 
-def tables_of(measure: Measure, outcome: Outcome) -> tuple[Any, Any]:
-    """The (n, d) feature vectors of predictions and truths of the cases that have both."""
+def tables_of(measure: Measure, outcome: Outcome, rows: Sequence[Row] | None = None) -> tuple[Any, Any]:
+    """The (n, d) feature vectors of predictions and truths of the cases that have both; ``rows`` are some of them."""
     cache = outcome.features[str(measure)]
     pairs = [
         vectors
-        for row in outcome.rows
+        for row in (outcome.rows if rows is None else rows)
         if str(measure) in row.vectors
         and all((vectors := [cache.get(name) for name in row.vectors[str(measure)]])[k] is not None for k in (0, 1))
     ]
@@ -124,7 +140,14 @@ def _interval(measure: Measure, preds: Any, target: Any) -> Interval:
         return jackknife_fid(preds, target)
     if is_enough and measure.metric == "kid" and measure.variant != "subsets":
         return bootstrap_kid(preds, target)
-    return Interval(float(measure.definition.load()(preds, target)), math.nan, math.nan)
+    return Interval(_value(measure, preds, target), math.nan, math.nan)
+
+
+def _value(measure: Measure, preds: Any, target: Any) -> float:
+    """A distance of two sets; NaN where they are fewer than its folds, or its principal components, ask for."""
+    options = measure.definition.options
+    least = max(2, options.get("folds", 0), -(-options.get("components", 0) // 2))  # both sets share the components
+    return float(measure.definition.load()(preds, target)) if len(preds) >= least else math.nan
 
 
 def number(value: float) -> float | None:

@@ -7,10 +7,11 @@ from typing import Any
 from ...toolkit.page import data_table, folded, page, picture, text_table
 from ..options import BenchOptions
 from ..run import Outcome
+from .breakdowns import Breakdown, breakdown, broken_down
 from .plots import Bar, interval_plot, line_plot
 from .strips import Strip, strips
 from .tables import LEGEND, elsewhere_table, environment, interval_text
-from .view import Column, Published, SuiteView, as_printed, breakdown, facts, not_measured, notes_on, views
+from .view import Column, Published, SuiteView, as_printed, facts, not_measured, notes_on, views
 
 _WIDE_FACTS = ("Metrics", "SHA-256 of ids")
 
@@ -113,22 +114,23 @@ def _plots(view: SuiteView) -> Iterator[str]:
 
 
 def _breakdowns(view: SuiteView) -> Iterator[str]:
-    main = view.main
     for kind, title in (("area", "share of the picture under the mask"), ("category", "category")):
-        split = breakdown(view, kind)
-        if main is None or not split.groups:
-            continue
-        first = "descending" if main.higher_is_better else "ascending"
-        heads = [f'<th scope="col" data-first="{first}">{escape(model)}</th>' for model in view.models]
-        rows = "".join(
-            f'<tr><th scope="row">{escape(group)}</th><td data-value="{split.n[group]}">{split.n[group]}</td>'
-            + "".join(_mean(main, split.values.get((model, group))) for model in view.models)
-            + "</tr>"
-            for group in split.groups
-        )
-        label = f"{main.full_title} by {title}"
-        head = ['<th scope="col">Group</th>', '<th scope="col" data-first="descending">n</th>', *heads]
-        yield f"<h3>{escape(label)}</h3>" + data_table(label, head, [f"<tbody>{rows}</tbody>"])
+        for column in broken_down(view, kind):
+            label = f"{column.full_title} by {title}"
+            yield f"<h3>{escape(label)}</h3>" + _breakdown(view, label, column, breakdown(view, kind, column))
+
+
+def _breakdown(view: SuiteView, label: str, column: Column, split: Breakdown) -> str:
+    first = "descending" if column.higher_is_better else "ascending"
+    heads = [f'<th scope="col" data-first="{first}">{escape(model)}</th>' for model in view.models]
+    rows = "".join(
+        f'<tr><th scope="row">{escape(group)}</th><td data-value="{split.n[group]}">{split.n[group]}</td>'
+        + "".join(_mean(column, split.values.get((model, group))) for model in view.models)
+        + "</tr>"
+        for group in split.groups
+    )
+    head = ['<th scope="col">Group</th>', '<th scope="col" data-first="descending">n</th>', *heads]
+    return data_table(label, head, [f"<tbody>{rows}</tbody>"])
 
 
 def _mean(column: Column, value: float | None) -> str:

@@ -6,13 +6,12 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from .breakdowns import Breakdown, breakdown, broken_down
 from .view import (
-    Breakdown,
     Cells,
     Column,
     SuiteView,
     as_printed,
-    breakdown,
     facts,
     not_measured,
     notes_on,
@@ -83,9 +82,9 @@ def _md_suite(view: SuiteView) -> Iterator[str]:
     for title, columns in view.groups.items():
         yield from (f"### {title}", "", *_md_group(view, columns))
     for kind, title in (("area", "Share of the picture under the mask"), ("category", "Category")):
-        split = breakdown(view, kind)
-        if view.main and split.groups:
-            yield from (f"### {title}: {_md(view.main.full_title)}", "", *_md_breakdown(view, view.main, split))
+        for column in broken_down(view, kind):
+            split = breakdown(view, kind, column)
+            yield from (f"### {title}: {_md(column.full_title)}", "", *_md_breakdown(view, column, split))
     if view.skipped:
         yield from ("### Not measured", "", *_md_dicts(not_measured(view), ("measures", "models", "why")))
     if view.dropped:

@@ -27,6 +27,7 @@ _SHOWN = {
     "clip-image": ("CLIP image similarity", "", 2),
     "iou": ("IoU", "", 4),
     "mask-iou": ("Mask IoU", "", 4),
+    "users": ("Votes", "share", 3),
     "ber": ("BER", "", 4),
     "sad": ("SAD", "thousands", 3),
     "matting-mse": ("Matting MSE", "", 5),
@@ -38,7 +39,7 @@ _SHOWN = {
     "layer-distance": ("Layer distance", "", 4),
 }
 _RAW, _BACK, _LAYERS = "Background, as predicted", "Background, pasted back", "Foreground and layers"
-_OF_BACKGROUND = (("preds", "target"), ("preds", "target", "mask"))
+_OF_BACKGROUND = (("preds", "target"), ("preds", "target", "mask"), ("votes",))
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,7 +273,8 @@ def _told_cases(view: SuiteView) -> str:
 def _told_size(suite: Mapping[str, Any]) -> str:
     if not suite["size"] or suite["resize"] == "native":
         return "the pictures' own" + (f", {suite['size']} px" if suite["size"] else "")
-    return f"{suite['size']} px, " + ("both sides" if suite["resize"] == "square" else "longer side")
+    side = "both sides" if suite["resize"] == "square" else str(suite["resize"]).replace("-", " ")
+    return f"{suite['size']} px, {side}"
 
 
 def not_measured(view: SuiteView) -> list[dict[str, str]]:
@@ -288,22 +290,3 @@ def not_measured(view: SuiteView) -> list[dict[str, str]]:
         }
         for why, rows in by_reason.items()
     ]
-
-
-class Breakdown(NamedTuple):
-    """Means of one measure: for each group of cases the number of cases, and the value of each model."""
-
-    groups: Sequence[str]
-    n: Mapping[str, int]
-    values: Mapping[tuple[str, str], float | None]
-
-
-def breakdown(view: SuiteView, kind: str) -> Breakdown:
-    """The main measure by ``area`` or ``category``; without groups where it was not taken."""
-    rows = [row for row in view.breakdowns if row["group"].startswith(f"{kind} ") and column_of(row) == view.main]
-    names = [row["group"].removeprefix(f"{kind} ") for row in rows]
-    return Breakdown(
-        list(dict.fromkeys(names)),
-        {name: max(row["n"] for row, other in zip(rows, names, strict=True) if other == name) for name in names},
-        {(row["model"], name): row["value"] for row, name in zip(rows, names, strict=True)},
-    )

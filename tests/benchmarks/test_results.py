@@ -2,11 +2,13 @@
 
 import json
 import math
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
 import pytest
 
+from layerkit.benchmarks import results
 from layerkit.benchmarks.measures import parse_measure
 from layerkit.benchmarks.results import AREAS, breakdowns_of, number, results_of, tables_of, values_of
 from layerkit.manifests.suites import SUITES
@@ -124,3 +126,31 @@ def test_only_psnr_is_capped(outcome):
 
 def test_numbers_for_json():
     assert [number(value) for value in (1.23456789, math.nan, math.inf, -math.inf)] == [1.234568, None, None, None]
+
+
+def test_distances_are_told_by_category_where_it_is_large_enough(outcome, monkeypatch):
+    monkeypatch.setattr(results, "LEAST_OF_A_CATEGORY", 15)
+    made = of_sets(outcome, 31, 4)  # 16 coins, 15 cups
+    found = {row["group"]: (row["value"], row["n"]) for row in breakdowns_of(made)}
+    coins = replace(made, rows=made.rows[::2])
+    (expected,) = results_of(coins)
+    assert set(found) == {"category coin", "category cup"}
+    assert found["category coin"] == (expected["value"], 16)
+    monkeypatch.setattr(results, "LEAST_OF_A_CATEGORY", 16)
+    assert {row["group"] for row in breakdowns_of(made)} == {"category coin"}
+
+
+@pytest.mark.parametrize(
+    ("metric", "n", "is_known"),
+    [
+        ("u-ids:asuka", 255, False),  # 510 samples have no 512 principal components
+        ("u-ids:asuka", 256, True),
+        ("p-ids:asuka-1024", 511, False),
+        ("u-ids:cross-validated", 4, False),
+        ("u-ids:cross-validated", 5, True),
+    ],
+)
+def test_too_few_samples_for_a_discriminative_score_are_no_score_and_no_crash(outcome, metric, n, is_known):
+    (row,) = results_of(of_sets(outcome, n, 600, metric))
+    assert (row["value"] is not None) is is_known
+    assert (row["n"], row["ci95"]) == (n, [None, None])

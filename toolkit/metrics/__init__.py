@@ -84,6 +84,7 @@ def _ids(function: str) -> dict[str, Variant]:
         ),
         "cross-validated": Variant("5 folds", function, {"folds": 5}, "clean-fid", _TORCHSCRIPT),
         "asuka": Variant("in-sample, PCA to 512, ImageNet network", function, {"components": 512}, "asuka", _IMAGENET),
+        "asuka-1024": Variant("the same, PCA to 1024, of 1024 px", function, {"components": 1024}, "asuka", _IMAGENET),
     }
 
 
@@ -109,6 +110,7 @@ METRICS: dict[str, Metric] = {
         variants={
             "gaussian": Variant("11 px Gaussian window of sigma 1.5 (Wang et al.)", "pixels:ssim"),
             "uniform": Variant("7 px uniform window, scikit-image's default", "pixels:ssim", {"window": "uniform"}),
+            "grey": Variant("the same on grey pictures, ASUKA's", "pixels:ssim", {"window": "uniform", "grey": True}),
         },
     ),
     "lpips": Metric(
@@ -197,6 +199,15 @@ METRICS: dict[str, Metric] = {
             ),
             "spectral": Variant("the spectral residual of them, which needs no weights", "masks:hard_iou"),
             "human": Variant("masks that people drew on them, of --root human-masks", "masks:hard_iou"),
+        },
+    ),
+    "users": Metric(
+        about="share of the votes of people that fell on the model, mean over cases",
+        higher_is_better=True,
+        compares=("votes",),
+        variants={
+            "quality": Variant("for the best picture", "votes:share"),
+            "consistency": Variant("for the one most consistent with the scene", "votes:share"),
         },
     ),
     "ber": Metric(

@@ -32,6 +32,7 @@ _WINDOWS: dict[str, _Window] = {
     "uniform": _Window(np.full((7, 1), 1 / 7), 49 / 48, np.float64),
 }
 _STRIP = 64
+_LUMA = np.array([0.2989, 0.587, 0.114])  # torchvision's digits
 _C1, _C2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
 
 
@@ -63,16 +64,17 @@ def psnr_all_pixels(preds: U8, target: U8, mask: Bool | None = None) -> float:
     return _decibel(squares / target.size) if pixels else math.nan
 
 
-def ssim(preds: U8, target: U8, mask: Bool | None = None, window: Window = "gaussian") -> float:
+def ssim(preds: U8, target: U8, mask: Bool | None = None, window: Window = "gaussian", *, grey: bool = False) -> float:
     """Structural similarity (Wang et al. 2004), mean over colour channels and pixels whose window lies in the picture.
 
     ``gaussian`` is 11×11 with sigma 1.5, ``uniform`` is 7×7 with the sample covariance. With a mask it is the mean of
-    the same map over the mask: windows at its border see pixels outside it.
+    the same map over the mask: windows at its border see pixels outside it. ``grey`` looks at the unrounded luma of
+    Rec. 601, as ASUKA's script does, rather than at the channels.
 
     Raises:
         UsageError: also where the picture is smaller than the window.
     """
-    scores = ssim_map(preds, target, window)
+    scores = ssim_map(preds, target, window, grey=grey)
     if mask is None:
         return float(scores.mean(dtype=np.float64))
     require_mask(mask, target)
@@ -81,8 +83,11 @@ def ssim(preds: U8, target: U8, mask: Bool | None = None, window: Window = "gaus
     return float(inside.mean(dtype=np.float64)) if inside.size else math.nan
 
 
-def ssim_map(preds: U8, target: U8, window: Window = "gaussian") -> Real:
-    """SSIM of every window that lies in the picture, (H - w + 1, W - w + 1, 3) for a window of w pixels."""
+def ssim_map(preds: U8, target: U8, window: Window = "gaussian", *, grey: bool = False) -> Real:
+    """SSIM of every window that lies in the picture, (H - w + 1, W - w + 1, 3) for a window of w pixels.
+
+    With ``grey`` it is (H - w + 1, W - w + 1).
+    """
     require_pair(preds, target)
     border = len(_window(window).kernel) - 1
     height = len(target) - border
@@ -90,10 +95,11 @@ def ssim_map(preds: U8, target: U8, window: Window = "gaussian") -> Real:
         raise UsageError(f"expected pictures of at least {border + 1} px for this SSIM, got {target.shape[:2]}")
     # In strips that stay in the processor's cache it takes half the time.
     strips = [slice(top, min(top + _STRIP, height) + border) for top in range(0, height, _STRIP)]
-    return np.concatenate([_similarity(preds[rows], target[rows], _WINDOWS[window]) for rows in strips])
+    first, second = (preds @ _LUMA, target @ _LUMA) if grey else (preds, target)
+    return np.concatenate([_similarity(first[rows], second[rows], _WINDOWS[window]) for rows in strips])
 
 
-def _similarity(preds: U8, target: U8, window: _Window) -> Real:
+def _similarity(preds: NDArray[Any], target: NDArray[Any], window: _Window) -> Real:
     """SSIM by the sum s and the difference d of both pictures: 4 x y = s² - d² and 2 (x² + y²) = s² + d².
 
     So four filtered maps do for the usual five, and equal pictures give exactly 1.

@@ -101,6 +101,14 @@ def test_an_empty_mask_has_no_value(photo, noisy):
         assert math.isnan(metric(photo, photo, empty))
 
 
+def test_grey_ssim_is_scikit_images_of_the_unrounded_luma(photo, noisy, disc):
+    luma = [picture @ np.array([0.2989, 0.587, 0.114]) / 255 for picture in (noisy, photo)]
+    value, scores = metrics.structural_similarity(*luma, data_range=1.0, full=True)
+    assert ssim(noisy, photo, window="uniform", grey=True) == pytest.approx(value, abs=1e-9)
+    inside = scores[3:-3, 3:-3][disc[3:-3, 3:-3]].mean()
+    assert ssim(noisy, photo, disc, window="uniform", grey=True) == pytest.approx(inside, abs=1e-9)
+
+
 def test_an_ssim_mask_where_no_window_fits_has_no_value(photo):
     border = np.zeros(photo.shape[:2], bool)
     border[:5] = True
