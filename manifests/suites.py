@@ -4,84 +4,13 @@ A metric is written ``name[:variant][@region]``, as ``psnr@mask``; names, varian
 ``layerkit.toolkit.metrics``. Without a variant it is the first of the metric, without a region the ``whole`` picture.
 """
 
-import hashlib
-import json
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Literal
 
 from .errors import UsageError
-from .pairs import Truth
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Suite:
-    """One protocol.
-
-    Attributes:
-        name: for ``--suite``.
-        version: counts up with every change.
-        about: one line, with what the papers leave open.
-        reader: whose data set it is: ``rord``, ``mulan``, ``desobav2``, ``build`` or ``demo``; ``ll2i`` and
-            ``layerfusion`` are for generators. Also the name of its ``--root``.
-        split: of the data set, as its reader takes it.
-        n: number of cases, 0 for all.
-        draw: ``all``; ``random``, one of every scene before a second of any; or ``one-per-scene``.
-        seed: of the draw, which ranks ids by a hash, so that a missing picture moves no other one.
-        size: px of the side that ``resize`` speaks of, 0 for the picture's own.
-        resize: ``square`` stretches both sides to ``size``, ``longer-side`` keeps the aspect, ``native`` does nothing.
-            Pictures by area averages, masks by nearest.
-        mask: what a model is given: ``tight`` or ``loose``.
-        dilate: px by which the mask is dilated with a disc, at the suite's size.
-        truth: which kind of background is compared with; pairs of another kind are refused.
-        paste_back: ``both`` scores predictions as they are and pasted back into the image outside the mask; ``raw``
-            only the former, where nothing that is scored lies in the mask.
-        matte: colour on which RGBA is composited for metrics that take RGB, 0..255.
-        metrics: see the module.
-        main: the metric by which models are ranked.
-        ids_sha256: of the ids, one a line, sorted; empty where the set may not be had by everyone.
-        pixels_sha256: of the pixels of all cases, where layerkit makes them itself.
-        folder: where the data set of ``triplets:DIR`` lies; no part of the protocol.
-    """
-
-    name: str
-    version: int = 1
-    about: str
-    reader: Literal["rord", "mulan", "desobav2", "build", "demo", "ll2i", "layerfusion"]
-    split: str
-    n: int = 0
-    draw: Literal["all", "random", "one-per-scene"] = "all"
-    seed: int = 0
-    size: int = 512
-    resize: Literal["square", "longer-side", "native"] = "square"
-    mask: Literal["tight", "loose"] = "tight"
-    dilate: int = 0
-    truth: Truth = "background"
-    paste_back: Literal["both", "raw"] = "both"
-    matte: tuple[int, int, int] = (128, 128, 128)
-    metrics: tuple[str, ...]
-    main: str
-    ids_sha256: str = ""
-    pixels_sha256: str = ""
-    folder: str = ""
-
-    @property
-    def generates(self) -> bool:
-        """Whether it is one of texts, for generators: masks and truths are then of the pictures compared with."""
-        return self.reader in ("ll2i", "layerfusion")
-
-    @property
-    def regions(self) -> tuple[str, ...]:
-        """The regions that its metrics are taken over, each once."""
-        return tuple(dict.fromkeys(metric.partition("@")[2] or "whole" for metric in self.metrics))
-
-    @property
-    def protocol(self) -> str:
-        """``name/version-hash``; the hash is over every field but the folder."""
-        fields = json.dumps({**asdict(self), "folder": ""}, sort_keys=True)
-        return f"{self.name}/{self.version}-{hashlib.sha256(fields.encode()).hexdigest()[:8]}"
-
+from .suite import Suite
+from .suites_of_holes import HOLES
 
 _SETS = ("fid:clean-fid", "fid:clip", "kid:clean-fid")
 _REMOVAL = ("psnr", "psnr@mask", "psnr@outside", "ssim", "lpips:alex", "lpips:alex@mask", "edge-gradient", *_SETS)
@@ -175,6 +104,7 @@ SUITES: dict[str, Suite] = {
             paste_back="both",
             about="DESOBAv2, masks of object and shadow; the shadow without the object is scored alone",
         ),
+        *HOLES,
         Suite(
             name="ll2i",
             about="layers drawn of captions, against the held-out pictures of a build of recipe text2layer, for the "

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -11,22 +11,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...manifests.errors import BadImage
-from ...manifests.pairs import File, MaskFile, Pair
+from ...manifests.pairs import File, MaskFile, Pair, Truth
 from ...manifests.prompts import Prompt
 from ...manifests.report_files import file_name
-from ...manifests.sources import build_pairs
 from ...manifests.suites import Suite
-from .. import compose, images, mulan
+from .. import compose
 from ..cutout import resize_mask
 from . import demo
+from .decoded import Decoded, of_pair, of_scene
 from .draws import drawn
-from .files import check_polarity, read_mask, read_picture, united
+from .files import check_polarity, read_mask
+from .moves import Move, move_between
 
 U8 = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
 
 HUMAN = "human-masks"
 """Name of the ``--root`` with masks that people drew on a model's pictures, named as these are."""
+
+_POLAR = ("files", "moved", "scaled")
+_OF_ANY_AREA: tuple[Truth, ...] = ("hidden", "alpha")  # what a hole or a matte covers says nothing of its polarity
 
 EXCLUDED = ("excluded", "left out by --exclude")
 """Reason and detail of the cases that are dropped because they were asked to be."""
@@ -40,16 +44,18 @@ class Case:
         id: unique in the suite; may hold slashes.
         scene: cases of one scene share it.
         category: what scores are broken down by, or empty.
-        image: what a model is given, 8-bit (H, W, 3).
+        image: what a model is given, 8-bit (H, W, 3); where the truth is hidden, the suite's matte fills the hole.
         mask: and where, bool (H, W), by the suite's policy: polarity, size, dilation.
-        background: the truth, 8-bit (H, W, 3), with what lies in front of the object; None is for other makers of
-            cases, here it is always known.
-        foreground: the truth in straight RGBA (H, W, 4), None where it is not known.
+        background: the truth, 8-bit (H, W, 3), with what lies in front of the object; None where the alpha alone is
+            known, and of other makers of cases.
+        foreground: the truth in straight RGBA (H, W, 4), None where it is not known; where the alpha alone is known,
+            in the colours of the image.
         occluder: straight RGBA (H, W, 4) of what lies in front of the foreground, None where nothing is known to.
         regions: bool (H, W) of those regions of the suite that a mask gives: ``mask``, ``outside``, ``shadow``.
         sha256: of all these pixels; of a suite for generators of the texts as well.
         prompt: what a generator is to draw; None where the suite is not for generators.
         human: the mask, bool (H, W), that people drew on what a generator made of it; None where there is none.
+        move: where the object is to be put; None where it is to be taken away.
     """
 
     id: str
@@ -64,6 +70,7 @@ class Case:
     sha256: str
     prompt: Prompt | None = None
     human: Mask | None = None
+    move: Move | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,18 +80,6 @@ class Dropped:
     id: str
     reason: str
     detail: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _Decoded:
-    """Pictures of one size; masks of any, by the names of :class:`~layerkit.manifests.pairs.Pair`."""
-
-    image: U8
-    background: U8
-    foreground: U8 | None = None
-    occluder: U8 | None = None
-    masks: Mapping[str, Mask] = field(default_factory=dict)
-    category: str = ""
 
 
 def cases(
@@ -117,7 +112,11 @@ def cases(
     if suite.reader == "demo":
         for scene in demo.scenes(seed, suite.n if limit is None else min(limit, suite.n), suite.size):
             if only is None or scene.id in only:
-                yield Dropped(scene.id, *EXCLUDED) if scene.id in excluded else _demo_case(scene, suite)
+                yield (
+                    Dropped(scene.id, *EXCLUDED)
+                    if scene.id in excluded
+                    else _fitted(scene.id, scene.id, of_scene(scene), suite)
+                )
         return
     for pair in drawn(suite, roots, limit, seed):
         if only is None or pair.id in only:
@@ -167,94 +166,34 @@ def _dropped(pair: Pair, excluded: Collection[str]) -> Dropped | None:
 
 def _case(pair: Pair, suite: Suite, masks: Path | None) -> Case | Dropped:
     try:
-        decoded = _recomposed(pair) if pair.kind == "mulan" else _decoded(pair, suite)
-        if pair.kind == "files":
+        decoded = of_pair(pair, suite)
+        if pair.kind in _POLAR and pair.truth not in _OF_ANY_AREA:
             check_polarity(decoded.masks[suite.mask])
-        case = _fitted(pair.id, pair.scene, decoded, suite)
+        case = _fitted(pair.id, pair.scene, decoded, suite, is_scaled=pair.kind == "scaled")
         return _told(case, pair, masks) if suite.generates else case
     except BadImage as error:
         return Dropped(pair.id, error.reason, error.detail)
 
 
-def _demo_case(scene: demo.Scene, suite: Suite) -> Case:
-    layers = scene.layers
-    decoded = _Decoded(
-        image=layers.image,
-        background=layers.background,
-        foreground=layers.foreground,
-        occluder=layers.occluder,
-        masks={"tight": layers.mask > 0, "shadow": layers.shadow > build_pairs.SHADOW},
-        category=scene.category,
-    )
-    return _fitted(scene.id, scene.id, decoded, suite)
-
-
-def _decoded(pair: Pair, suite: Suite) -> _Decoded:
-    """The files of a pair; of its masks only those that the suite needs."""
-    if suite.mask not in pair.masks:
-        raise BadImage("missing_mask", f"expected a {suite.mask} mask, got {', '.join(sorted(pair.masks))}")
-    wanted = {suite.mask, *(("object", "shadow", "tight") if "shadow" in suite.regions else ())}
-    image = read_picture(pair.image)
-    layers = {name: getattr(pair, name) for name in ("background", "foreground", "occluder")}
-    pictures = {
-        name: read_picture(file, alpha=name != "background", like=image) for name, file in layers.items() if file
-    }
-    masks = {name: files for name, files in pair.masks.items() if name in wanted}
-    return _Decoded(
-        image=image,
-        **pictures,
-        masks={name: united([read_mask(file) for file in files], image.shape) for name, files in masks.items()},
-        category=pair.category or _shadows_of_others(pair),
-    )
-
-
-def _shadows_of_others(pair: Pair) -> str:
-    """DESOBA's two halves: ``bos`` where other objects in the picture cast shadows, ``bos-free``, or empty."""
-    files = pair.masks.get("background-shadow")
-    if not files:
-        return ""
-    return "bos" if any(read_mask(file).any() for file in files) else "bos-free"
-
-
-def _recomposed(pair: Pair) -> _Decoded:
-    """A picture of MuLAn: with its top-most layer the image, without it the truth."""
-    if pair.background:
-        base = read_picture(pair.background)
-        layered = mulan.decode_annotation(images.read_bytes(pair.image.path), base)
-    else:
-        layered = mulan.read_rendered(mulan.rendered_files(pair.image.path))
-    if not layered.layers:
-        raise BadImage("no_layers", f"{pair.image.path}: expected a layer above the background, got none")
-    *below, top = layered.layers
-    background = mulan.recompose_layers(
-        mulan.LayeredPicture(background=layered.background, layers=tuple(below), captions=())
-    )
-    return _Decoded(
-        image=compose.over_u8(top, background),
-        background=background,
-        foreground=top,
-        masks={"tight": top[..., 3] > 127},
-    )
-
-
-def _fitted(id_: str, scene: str, decoded: _Decoded, suite: Suite) -> Case:
+def _fitted(id_: str, scene: str, decoded: Decoded, suite: Suite, *, is_scaled: bool = False) -> Case:
     """Everything at the suite's size, the mask dilated there."""
     size = _size(decoded.image.shape, suite)
-    mask = resize_mask(decoded.masks[suite.mask], size)
-    if not mask.any():
+    tight = resize_mask(decoded.masks[suite.mask], size)
+    if not tight.any():
         raise BadImage("empty_mask", f"expected an object in the {suite.mask} mask, got no pixel of it at {size}")
-    mask = _dilated(mask, suite.dilate)
-    shadow = None
-    if "shadow" in suite.regions and "shadow" in decoded.masks:
-        owner = decoded.masks.get("object", decoded.masks["tight"])
-        shadow = resize_mask(decoded.masks["shadow"], size) & ~resize_mask(owner, size)
-    image, background = compose.resize(decoded.image, size), compose.resize(decoded.background, size)
+    mask = _dilated(tight, suite.dilate)
+    image = compose.resize(decoded.image, size)
+    background = None if decoded.background is None else compose.resize(decoded.background, size)
+    if suite.truth == "hidden":
+        image, background = _hidden(image, mask, suite.matte), image
     foreground = None if decoded.foreground is None else compose.resize_rgba(decoded.foreground, size)
     occluder = None if decoded.occluder is None else compose.resize_rgba(decoded.occluder, size)
-    if occluder is not None:  # who takes the object away leaves what stands in front of it
+    if occluder is not None and background is not None:  # who takes the object away leaves what stands in front of it
         background = compose.over_u8(occluder, background)
-    regions = _regions(suite, mask, shadow)
+    regions = _regions(suite, mask, _shadow(decoded, suite, size))
     layers = {"image": image, "mask": mask, "background": background, "foreground": foreground, "occluder": occluder}
+    move = _move(tight, decoded, size, is_scaled=is_scaled)
+    digest = _digest({**layers, **{f"region {name}": region for name, region in regions.items()}})
     return Case(
         id=id_,
         scene=scene,
@@ -265,8 +204,34 @@ def _fitted(id_: str, scene: str, decoded: _Decoded, suite: Suite) -> Case:
         foreground=foreground,
         occluder=occluder,
         regions=regions,
-        sha256=_digest({**layers, **{f"region {name}": region for name, region in regions.items()}}),
+        sha256=hashlib.sha256(f"{digest} {move}".encode()).hexdigest() if move else digest,
+        move=move,
     )
+
+
+def _hidden(picture: U8, hole: Mask, colour: tuple[int, int, int]) -> U8:
+    """The picture as models are shown it: one colour in the hole."""
+    if hole.all():
+        raise BadImage("hole_covers_image", "expected something of the picture outside the hole, got nothing")
+    shown: U8 = np.where(hole[..., None], np.array(colour, np.uint8), picture)
+    return shown
+
+
+def _move(visible: Mask, decoded: Decoded, size: tuple[int, int], *, is_scaled: bool) -> Move | None:
+    """Where the masks of both views say that the object goes; None where there is no other view."""
+    if "target" not in decoded.masks:
+        return None
+    whole, target = (resize_mask(decoded.masks[name], size) for name in ("whole", "target"))
+    return move_between(visible, whole | visible, target, scaled=is_scaled)
+
+
+def _shadow(decoded: Decoded, suite: Suite, size: tuple[int, int]) -> Mask | None:
+    """The shadow without the object, where the suite looks at it and the data have one."""
+    if "shadow" not in suite.regions or "shadow" not in decoded.masks:
+        return None
+    owner = decoded.masks.get("object", decoded.masks.get("tight"))
+    assert owner is not None  # who has a shadow has an object
+    return resize_mask(decoded.masks["shadow"], size) & ~resize_mask(owner, size)
 
 
 def _size(shape: tuple[int, ...], suite: Suite) -> tuple[int, int]:
@@ -275,6 +240,9 @@ def _size(shape: tuple[int, ...], suite: Suite) -> tuple[int, int]:
         return height, width
     if suite.resize == "square":
         return suite.size, suite.size
+    if suite.resize == "shorter-side":  # the longer one rounded down, as the loader of ReS does
+        shorter = min(height, width)
+        return height * suite.size // shorter, width * suite.size // shorter
     scale = suite.size / max(height, width)
     return max(1, round(height * scale)), max(1, round(width * scale))
 

@@ -7,13 +7,24 @@ from pathlib import Path
 
 from ...manifests.errors import UsageError
 from ...manifests.pairs import Pair
-from ...manifests.sources import build_pairs, desobav2, drawn_pairs, mulan_pairs, rord
+from ...manifests.sources import (
+    build_pairs,
+    desobav2,
+    drawn_pairs,
+    misato,
+    mulan_pairs,
+    rord,
+    scenes,
+)
 from ...manifests.suites import Suite
 
 _READERS: Mapping[str, Callable[[Path, str], Iterator[Pair]]] = {
     "rord": rord.pairs,
     "mulan": mulan_pairs.pairs,
     "desobav2": desobav2.pairs,
+    "misato": misato.pairs,
+    "places2": scenes.places,
+    "outpainting": scenes.outpainting,
     "build": build_pairs.pairs,
     "ll2i": build_pairs.pairs,
     "layerfusion": drawn_pairs.pairs,

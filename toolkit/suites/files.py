@@ -9,6 +9,8 @@ from ...manifests.pairs import File, MaskFile
 from ...manifests.sources import rord
 from .. import images
 from ..cutout import resize_mask
+from .cells import read_cell
+from .holes import free_form, outside_crop
 
 U8 = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
@@ -21,7 +23,8 @@ def read_picture(file: File, *, alpha: bool = False, like: U8 | None = None) -> 
         BadImage: it cannot be read, or is not of the size of ``like``.
     """
     try:
-        picture = images.decode(images.read_bytes(file.path, file.span), alpha=alpha)
+        data = read_cell(file.path, *file.cell) if file.cell else images.read_bytes(file.path, file.span)
+        picture = images.decode(data, alpha=alpha)
     except BadImage as error:
         raise BadImage(error.reason, f"{file.path}: {error.detail}") from error
     if like is not None and picture.shape[:2] != like.shape[:2]:
@@ -30,12 +33,16 @@ def read_picture(file: File, *, alpha: bool = False, like: U8 | None = None) -> 
     return picture
 
 
-def read_mask(mask: MaskFile) -> Mask:
-    """The object, at the mask's own size.
+def read_mask(mask: MaskFile, like: U8 | None = None) -> Mask:
+    """The object, at the mask's own size; a mask that is drawn is of the size of ``like``, or else of its picture.
 
     Raises:
         BadImage: the file cannot be read.
     """
+    if mask.format in ("free-form", "outside-crop"):
+        picture = read_picture(mask.file) if like is None else like
+        height, width = picture.shape[:2]
+        return free_form((height, width), mask.seed) if mask.format == "free-form" else outside_crop((height, width))
     if mask.of_alpha:
         return read_picture(mask.file, alpha=True)[..., 3] > 127
     if mask.format == "rord-label":
