@@ -9,6 +9,7 @@ from .networks import Networks
 from .options import BenchOptions
 from .report import Report, report_of, write_report
 from .run import Outcome, Tell, run_model
+from .votes import with_votes
 
 
 def bench(
@@ -46,6 +47,7 @@ def bench(
         return None
     if strict:
         _require_all(outcomes)
+    outcomes = with_votes(outcomes, options.out)
     report = report_of(outcomes, options)
     write_report(report, outcomes, options)
     return report

@@ -21,6 +21,7 @@ from .features_cache import FeatureCache
 from .measures import Measure, parse_measure, with_pasted
 from .networks import Networks
 from .options import BenchOptions
+from .repositioning import repositioned
 from .scoring import applies, picture_pair, score, why_not
 from .store import Row, Seen, Store, rng_of
 
@@ -249,6 +250,8 @@ class _Run:
 def _made_by(model: Checked | Drawing, case: Case, rng: np.random.Generator) -> Decomposition:
     if isinstance(model, Drawing):
         return model(case, rng)
+    if case.move is not None:
+        return repositioned(model, case, rng)
     return model(case.image, case.mask, rng, case.id)
 
 

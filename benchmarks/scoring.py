@@ -6,6 +6,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from ..manifests.report_files import VOTES
 from ..toolkit.compose import over_u8
 from ..toolkit.decomposition import Decomposition
 from ..toolkit.metrics.clip import clip_scores
@@ -45,6 +46,8 @@ def applies(
         return "the suite knows no true foreground"
     if measure.metric == "mask-iou" and measure.variant == "human" and not human:
         return f"no mask that people drew was given; draw some on the predictions, and add --root {HUMAN}=DIR"
+    if needs & {"votes"}:
+        return f"no votes of people; fill in {VOTES} of the report's folder, and run again"
     if needs & {"true mask"}:
         return "the model gives no shadow mask"
     return "the suite has no captions" if "text vectors" in needs and not captions else ""

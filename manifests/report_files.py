@@ -1,7 +1,7 @@
 """What lies where in the folder of a report: ``bench`` writes it, others find it.
 
 OUT/
-report.json  samples.parquet  report.md  report.html  …
+report.json  samples.parquet  report.md  report.html  …  votes.csv where a suite asks people
 predictions/<protocol>/<model>/<case>.background.png  <case>.foreground.png
 .layerkit/places.json
 """
@@ -13,6 +13,7 @@ from .entry import slug
 
 REPORT = "report.json"
 SAMPLES = "samples.parquet"
+VOTES = "votes.csv"
 PLACES = ".layerkit/places.json"
 """Where data sets lay when the report was made: of this machine, so no part of the report."""
 

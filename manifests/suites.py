@@ -41,6 +41,20 @@ _DESOBA = Suite(
     main="psnr@shadow",
 )
 
+_RES = Suite(
+    name="res",
+    about="ReS: the subject is moved to where the other view has it, and the picture compared with that view, which "
+    "its authors call no exact truth; moved as their loader does it, between centres and not scaled",
+    reader="res",
+    split="moved",
+    resize="shorter-side",
+    dilate=1,
+    truth="repositioned",
+    paste_back="raw",
+    metrics=("lpips:alex", "psnr", "ssim", "users:quality", "users:consistency"),
+    main="lpips:alex",
+)
+
 SUITES: dict[str, Suite] = {
     suite.name: suite
     for suite in (
@@ -103,6 +117,13 @@ SUITES: dict[str, Suite] = {
             mask="loose",
             paste_back="both",
             about="DESOBAv2, masks of object and shadow; the shadow without the object is scored alone",
+        ),
+        _RES,
+        replace(
+            _RES,
+            name="res-scaled",
+            split="scaled",
+            about="ReS, the subject also scaled by the root of the ratio of its areas in both views: our addition",
         ),
         *HOLES,
         Suite(

@@ -13,6 +13,7 @@ from ...manifests.sources import (
     drawn_pairs,
     misato,
     mulan_pairs,
+    res,
     rord,
     scenes,
 )
@@ -25,6 +26,7 @@ _READERS: Mapping[str, Callable[[Path, str], Iterator[Pair]]] = {
     "misato": misato.pairs,
     "places2": scenes.places,
     "outpainting": scenes.outpainting,
+    "res": res.pairs,
     "build": build_pairs.pairs,
     "ll2i": build_pairs.pairs,
     "layerfusion": drawn_pairs.pairs,
