@@ -41,6 +41,15 @@ _DESOBA = Suite(
     main="psnr@shadow",
 )
 
+_OBER = Suite(
+    name="ober-tight",
+    about="OBER, every row of its test split with a truth, masks of the object; scores by subset, of which the papers "
+    "print OBER-Test; the size of its authors is not stated",
+    reader="ober",
+    split="test",
+    metrics=_REMOVAL,
+    main="psnr",
+)
 _RES = Suite(
     name="res",
     about="ReS: the subject is moved to where the other view has it, and the picture compared with that view, which "
@@ -118,6 +127,36 @@ SUITES: dict[str, Suite] = {
             paste_back="both",
             about="DESOBAv2, masks of object and shadow; the shadow without the object is scored alone",
         ),
+        _OBER,
+        replace(
+            _OBER,
+            name="ober-loose",
+            mask="loose",
+            about="OBER, every row of its test split with a truth, masks of the object and its effects; see ober-tight",
+        ),
+        Suite(
+            name="removalbench",
+            about="RemovalBench, every pair, stretched to 1024 px; how its authors make that size is not stated",
+            reader="removalbench",
+            split="test",
+            size=1024,
+            metrics=(*_REMOVAL, "lpips:squeeze"),
+            main="psnr",
+        ),
+        Suite(
+            name="aim-500",
+            about="AIM-500, alpha mattes at 1024 px of the longer side, which is ours; models are given all but the "
+            "background of the trimap; nothing is known of what is behind the object",
+            reader="aim-500",
+            split="test",
+            size=1024,
+            resize="longer-side",
+            mask="loose",
+            truth="alpha",
+            paste_back="raw",
+            metrics=("sad", "matting-mse", "gradient", "connectivity", "iou:soft", "iou:hard"),
+            main="sad",
+        ),
         _RES,
         replace(
             _RES,
@@ -171,6 +210,7 @@ where a paper gives one side alone, as 512 px, both are stretched to it."""
 GROUPS: dict[str, tuple[str, ...]] = {
     "rord": ("rord-tight", "rord-loose"),
     "mulan": ("mulan-layerdecomp", "mulan-outpaint"),
+    "ober": ("ober-tight", "ober-loose"),
     "desobav2": ("desobav2-tight", "desobav2-loose"),
 }
 """Names that stand for several suites."""

@@ -18,7 +18,9 @@ from layerkit.toolkit.suites.cases import Case
 
 SIDE = 80
 OF_PICTURES = [suite for suite in SUITES.values() if not suite.generates]
-NAMES = {str(one) for suite in OF_PICTURES for one in with_pasted(map(parse_measure, suite.metrics))}
+ELSEWHERE = {"gradient", "connectivity", "users"}  # compared in the tests of mattes, and of votes
+ALL = {one for suite in OF_PICTURES for one in with_pasted(map(parse_measure, suite.metrics))}
+NAMES = {str(one) for one in ALL if one.metric not in ELSEWHERE}
 SETS = {name for name in NAMES if parse_measure(name.replace("+pasted", "")).row.kind == "distribution"}
 LPIPS = {name for name in NAMES if name.startswith("lpips")}
 
@@ -98,7 +100,8 @@ def edges(preds: np.ndarray, target: np.ndarray) -> float:
 
 def by_hand(case: Case, made: Decomposition) -> dict[str, float]:
     raw, truth, image = made.background, case.background, case.image
-    pasted = np.where(MASK[..., None], raw, image)
+    pasted, composite = (np.where(MASK[..., None], raw, around) for around in (image, truth))
+    luma = [picture @ np.array([0.2989, 0.587, 0.114]) / 255 for picture in (composite, truth)]
     everywhere = np.zeros((SIDE, SIDE, 3))
     everywhere[SHADOW] = (raw.astype(float) - truth)[SHADOW]
     alpha, beta = made.foreground[..., 3] / 255, case.foreground[..., 3] / 255
@@ -111,6 +114,8 @@ def by_hand(case: Case, made: Decomposition) -> dict[str, float]:
     out = {
         "psnr:area@outside": decibel(raw, truth, ~MASK),
         "psnr:all-pixels@shadow": 20 * math.log10(255) - 10 * math.log10(np.mean(everywhere**2)),
+        "psnr:area@composite": decibel(composite, truth),
+        "ssim:grey@composite": structural_similarity(*luma, data_range=1.0),
         "edge-gradient:asuka@whole": edges(raw, truth),
         "recomposition-psnr:area@whole": decibel(over(made.foreground, raw), image),
         "iou:soft@whole": soft,
@@ -232,6 +237,7 @@ def test_reasons_name_what_is_not_known():
     assert applies(parse_measure("clip-score"), **everything) == "the suite has no captions"
     assert applies(parse_measure("clip-score"), **everything, captions=True) == ""
     assert applies(parse_measure("iou"), foreground=True, true_foreground=False) == "the suite knows no true foreground"
+    assert applies(parse_measure("users:quality"), **everything).startswith("no votes of people; fill in votes.csv")
 
 
 class MeanColours:

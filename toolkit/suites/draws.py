@@ -15,9 +15,11 @@ from ...manifests.sources import (
     mulan_pairs,
     res,
     rord,
+    same_stems,
     scenes,
 )
 from ...manifests.suites import Suite
+from . import ober
 
 _READERS: Mapping[str, Callable[[Path, str], Iterator[Pair]]] = {
     "rord": rord.pairs,
@@ -27,6 +29,9 @@ _READERS: Mapping[str, Callable[[Path, str], Iterator[Pair]]] = {
     "places2": scenes.places,
     "outpainting": scenes.outpainting,
     "res": res.pairs,
+    "ober": ober.pairs,
+    "removalbench": same_stems.removalbench,
+    "aim-500": same_stems.aim,
     "build": build_pairs.pairs,
     "ll2i": build_pairs.pairs,
     "layerfusion": drawn_pairs.pairs,
