@@ -150,6 +150,7 @@ _ROWS = (
             "Agree to the terms at http://places2.csail.mit.edu/download.html.",
             "Take val_256.tar (36,500 pictures), or places365standard_easyformat.tar for train and val by class.",
             "Unpack it with tar -xf; the source photos reads the folder, its licence is places2-terms.",
+            "The suite places2 reads val/ by class, val_256/ and val_large/; places2-given also masks/ beside them.",
         ),
     ),
     Download(
@@ -163,6 +164,57 @@ _ROWS = (
             "Download: hf download yikaiwang/MISATO --repo-type dataset --local-dir DIR",
             "512/ and 1024/ then hold image/ and mask/ (white = hole); a mask of 1024/ is called 00 and the picture's "
             "name.",
+        ),
+    ),
+    Download(
+        name="res",
+        kind="manual",
+        about="ReS: 100 pairs of photographs between which one subject was moved, with masks of it",
+        licence="research purposes (the repository); no licence file",
+        steps=(
+            "Open https://github.com/Yikai-Wang/ReS and take the archive from its Google Drive or Baidu link.",
+            "Unpack it; p1_1.jpg, p1_2.jpg, p1_1_mask.png and so on lie in one folder, the --root of the suite res.",
+        ),
+    ),
+    Download(
+        name="ober",
+        kind="manual",
+        about="OBER: photographs with and without an object and its effects, 808 test rows, 28.9 GB with train",
+        licence="non-commercial, gated",
+        steps=(
+            "Fill in the form that https://huggingface.co/datasets/sczhou/OBERDataset_ObjectClear links to, wait for "
+            "access, and log in: hf auth login.",
+            "Download the test split, 0.3 GB: hf download sczhou/OBERDataset_ObjectClear --repo-type dataset "
+            "--include 'data/test-*' --local-dir DIR",
+        ),
+    ),
+    Download(
+        name="removalbench",
+        kind="hub",
+        about="RemovalBench of OmniEraser: 70 pictures with masks and clean plates",
+        licence="not stated",
+        repo="BaiLing/RemovalBench",
+        steps=("If it comes packed, unpack it: images/, masks/ and gt/ must lie beside one another.",),
+    ),
+    Download(
+        name="aim-500",
+        kind="manual",
+        about="AIM-500: 500 photographs with alpha mattes and trimaps of salient objects",
+        licence="MIT, by its release agreement",
+        steps=(
+            "Open https://github.com/JizhiziLi/AIM, read the agreement and take AIM-500 from its Google Drive or Baidu "
+            "link.",
+            "original/, mask/ and trimap/ must lie beside one another, aim_category_type.json beside them or above.",
+        ),
+    ),
+    Download(
+        name="flickr-scenery",
+        kind="manual",
+        about="Flickr-Scenery: landscapes for outpainting, of InfinityGAN",
+        licence="pictures keep their own licences",
+        steps=(
+            "Open https://github.com/hubert0527/infinityGAN and follow its section on preparing the data.",
+            "Any nesting of folders will do: --suite outpainting --root outpainting=DIR reads every picture below DIR.",
         ),
     ),
 )

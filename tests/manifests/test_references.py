@@ -39,7 +39,7 @@ def test_the_six_systems_and_later_ones_are_there():
             0.0058,
         ),
         ({"protocol": "seele", "method": "SEELE with MAT", "metric": "users", "variant": "consistency"}, 0.104),
-        ({"protocol": "asuka", "dataset": "Places2", "method": "ASUKA", "metric": "p-ids"}, 0.287),
+        ({"protocol": "asuka", "dataset": "places2", "method": "ASUKA", "metric": "p-ids"}, 0.287),
         ({"protocol": "objectclear", "dataset": "rord", "method": "OmniPaint", "region": "outside"}, 24.66),
         ({"protocol": "rgba-vae", "method": "AlphaVAE (FLUX)", "metric": "psnr"}, 36.9439),
     ],
@@ -74,7 +74,9 @@ def test_suites_that_rows_name_exist_and_state_the_same_numbers():
     for row in references():
         for name in row.suites:
             suite = SUITES[name]
-            assert (row.dataset, row.n, row.size) == (suite.reader, suite.n, suite.size), (name, row)
+            assert row.dataset == suite.reader, (name, row)
+            assert row.n == suite.n or 0 in (row.n, suite.n), (name, row)  # 0: not stated, or all that there are
+            assert row.size in (0, suite.size), (name, row)
 
 
 def test_no_figure_stands_twice():

@@ -516,7 +516,10 @@ def test_a_manual_data_set_gives_its_steps(tmp_path: Path, name: str) -> None:
 
 
 def test_the_table_is_complete() -> None:
-    assert set(DOWNLOADS) == {"openimages", "mulan", "rorem", "rord", "desobav2", "places2", "misato"}
+    assert set(DOWNLOADS) == {
+        *("openimages", "mulan", "rorem", "rord", "desobav2", "places2", "misato"),
+        *("res", "ober", "removalbench", "aim-500", "flickr-scenery"),
+    }
     for row in DOWNLOADS.values():
         assert row.about
         assert row.licence
