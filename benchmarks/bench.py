@@ -1,9 +1,14 @@
 """``layerkit bench``: run every model on every suite, and write the report in all its forms."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from ..manifests import suites
 from ..manifests.errors import MissingWeights, UsageError
+from ..manifests.recipes import load_table
+from ..manifests.suites import Suite
+from ..toolkit.generators import GENERATORS
+from ..toolkit.models.runs import CONFIG, is_run
 from ..toolkit.suites.cases import HUMAN
 from .networks import Networks
 from .options import BenchOptions
@@ -28,7 +33,7 @@ def bench(
         The report; None in a process that ``accelerate launch`` started beside the one that writes it.
 
     Raises:
-        UsageError: no such model or suite, or data that cannot be read.
+        UsageError: no such model or suite, data that cannot be read, or a model that no suite is for.
         MissingWeights: with ``strict``.
     """
     if options.out.exists() and not options.out.is_dir():
@@ -42,15 +47,41 @@ def bench(
     if any(suite.generates for suite in chosen):
         _expect_masks_of_one(models, options)
     networks = Networks(options.weights, options.device)
-    outcomes = [run_model(name, suite, options, tell, networks) for suite in chosen for name in dict.fromkeys(models)]
+    outcomes = [
+        passed_over(name, suite, chosen) or run_model(name, suite, options, tell, networks)
+        for suite in chosen
+        for name in dict.fromkeys(models)
+    ]
     if options.part:
         return None
     if strict:
-        _require_all(outcomes)
+        _require_all([one for one in outcomes if not passed_over(one.model, one.suite, chosen)])
     outcomes = with_votes(outcomes, options.out)
     report = report_of(outcomes, options)
     write_report(report, outcomes, options)
     return report
+
+
+def passed_over(name: str, suite: Suite, chosen: Sequence[Suite]) -> Outcome | None:
+    """Why a model is not run on a suite: it is of the other kind, and another of the chosen suites is for it."""
+    draws = draws_layers(name)
+    if draws is None or draws == suite.generates or all(draws != other.generates for other in chosen):
+        return None
+    does, takes = ("draws layers from texts", "pictures") if draws else ("takes pictures apart", "texts")
+    return Outcome(suite=suite, model=name, skipped={"*": f"it {does}, and {suite.name} is a suite of {takes}"})
+
+
+def draws_layers(name: str) -> bool | None:
+    """Whether a model draws layers from text rather than takes pictures apart; None where that is not known."""
+    if name.startswith("python:"):
+        return None
+    folder = Path(name).expanduser()
+    if not is_run(folder):
+        return name in GENERATORS
+    from ..toolkit.models.registry import SYSTEMS
+
+    system = SYSTEMS.get(load_table(folder / CONFIG)["system"])
+    return system and system.generates
 
 
 def _expect_masks_of_one(models: Sequence[str], options: BenchOptions) -> None:

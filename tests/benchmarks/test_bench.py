@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from layerkit.benchmarks import run
-from layerkit.benchmarks.bench import bench
+from layerkit.benchmarks.bench import bench, passed_over
 from layerkit.benchmarks.options import BenchOptions
 from layerkit.benchmarks.report import Report
 from layerkit.benchmarks.reports.samples import read_samples
@@ -196,6 +196,26 @@ def test_a_model_without_weights_is_skipped_and_the_others_are_scored(tmp_path: 
     assert "demo  identity  psnr:area@whole" in report.describe("out")
     with pytest.raises(MissingWeights, match="--strict: lama on demo"):
         go(tmp_path / "out", "lama", limit=2, strict=True)
+
+
+def test_a_model_is_passed_over_where_a_suite_of_the_other_kind_is_scored_as_well(tmp_path: Path):
+    demo, texts = SUITES["demo"], SUITES["ll2i"]
+    drawer, remover = tmp_path / "drawer", tmp_path / "remover"
+    for folder, system in ((drawer, "text2layer"), (remover, "layerdecomp")):
+        folder.mkdir()
+        (folder / "config.toml").write_text(f'system = "{system}"')
+    for name, fits, other in (
+        ("layerfusion", texts, demo),
+        (str(drawer), texts, demo),
+        ("telea", demo, texts),
+        (str(remover), demo, texts),
+    ):
+        both = (demo, texts)
+        assert passed_over(name, fits, both) is None
+        (why,) = passed_over(name, other, both).skipped.values()
+        assert other.name in why
+        assert passed_over(name, other, (other,)) is None  # it is then said to be no such model
+    assert passed_over("python:mine:model", texts, (demo, texts)) is None
 
 
 def test_strict_wants_every_metric_that_applies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
