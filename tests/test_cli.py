@@ -212,7 +212,7 @@ def test_a_dry_run_of_the_published_size_needs_nothing(layerkit):
         (("train", "mask-quality", "--data", "x", "--out", "y"), "--labels: expected a labels file"),
         (("train", "layerdecomp", "--data", "x"), "--out: expected the folder of the run"),
         (("train", "layerdecomp", "--out", "x"), "--data: expected the folder of a finished build"),
-        (("train", "layerdecom", "--data", "x", "--out", "y"), "expected one of layerdecomp, layerdiffuse-vae"),
+        (("train", "layerdecom", "--data", "x", "--out", "y"), "layerdecomp, layerdiffuse-vae"),
         (
             ("train", "text2layer", "--preset", "debug", "--data", "procedural", "--out", "x"),
             "train one, and add --set",

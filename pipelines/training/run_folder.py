@@ -187,6 +187,12 @@ def _use(config: TrainConfig) -> str:
             '## Use\n\n    layerkit generate "a red mug on a table" --model RUN --out DIR\n'
             "    layerkit bench --model RUN --suite ll2i --root ll2i=BUILD --out DIR\n"
         )
+    if config.system == "asuka-decoder":
+        return (
+            "## Use\n\nThe decoder in the place of that of the base's VAE, for pictures that the base inpaints:\n\n"
+            "    from layerkit.toolkit.models.asuka_decoder import load_decoder\n"
+            "    picture = load_decoder(RUN)(latent, image, mask)\n"
+        )
     if config.system == "layerdiffuse-vae":
         return (
             "## Use\n\n`vae_transparent_encoder.safetensors` and `vae_transparent_decoder.safetensors` are named as "

@@ -9,6 +9,7 @@ from ...manifests import schema
 from ...manifests.errors import UsageError
 from ...manifests.recipes import load_table
 from . import (
+    asuka_decoder,
     layerdecomp,
     outpaint_remove,
     rgba_vae_training,
@@ -62,6 +63,12 @@ SYSTEMS: dict[str, Entry] = {
     "layerdiffuse-vae": Entry(
         options=transparent_vae_training.LayerDiffuseVaeOptions,
         build=transparent_vae_training.build,
+        decomposes=False,
+    ),
+    "asuka-decoder": Entry(
+        options=asuka_decoder.AsukaDecoderOptions,
+        build=asuka_decoder.build,
+        resolve=asuka_decoder.resolve,
         decomposes=False,
     ),
 }

@@ -104,6 +104,8 @@ def test_parameters_are_those_of_the_system_that_is_built(name: str, needed: Cal
         ("text2layer", []),
         ("text2layer", ["512"]),
         ("layerdiffuse-vae", []),
+        ("asuka-decoder", []),
+        ("asuka-decoder", ["plain"]),
         pytest.param("outpaint-and-remove", [], marks=pytest.mark.slow),
     ],
 )

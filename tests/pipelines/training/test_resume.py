@@ -30,6 +30,7 @@ WEIGHTS = {
     "text2layer-ae": "weights.safetensors",
     "text2layer": "weights.safetensors",
     "layerdiffuse-vae": "vae_transparent_decoder.safetensors",
+    "asuka-decoder": "weights.safetensors",
 }
 COMMAND = ("-m", "layerkit", "train", "layerdecomp", "--data", "procedural", "--preset", "debug")
 
