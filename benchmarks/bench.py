@@ -81,7 +81,7 @@ def draws_layers(name: str) -> bool | None:
     from ..toolkit.models.registry import SYSTEMS
 
     system = SYSTEMS.get(load_table(folder / CONFIG)["system"])
-    return system and system.generates
+    return system.generates if system else None
 
 
 def _expect_masks_of_one(models: Sequence[str], options: BenchOptions) -> None:

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from ...manifests.errors import UsageError
+from ..compose import over_u8
 from ..decomposition import U8, Bool, Decomposition, Traits
 from ..models.runs import revision_of_run
+from ..suites.moves import Move, placed
 
 if TYPE_CHECKING:
     from ..models.inference import Fit
@@ -31,6 +33,21 @@ class Run(Traits):
         from ..models.inference import decompose_picture
 
         return decompose_picture(self.system, image, mask, generator, self.fit)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Repositioner(Run):
+    """A run that harmonises as well as it removes, as one of ``seele``: it moves a subject by itself."""
+
+    def reposition(self, image: U8, mask: Bool, move: Move, generator: np.random.Generator) -> U8:
+        """The picture with the subject at its new place, in harmony with what is there, 8-bit (H, W, 3)."""
+        from ..models.inference import decompose_picture
+        from ..models.system import TaskOf
+
+        made = self(image, mask, generator)
+        subject = placed(made, image, mask, move)
+        picture, there = over_u8(subject, made.background), subject[..., 3] > 0
+        return decompose_picture(TaskOf(self.system, "harmonise"), picture, there, generator, self.fit).background
 
 
 def load_run_decomposer(
@@ -73,7 +90,8 @@ def load_run_decomposer(
     if task != "remove" and hasattr(system, task):
         system = TaskOf(system, task)
     side = int(table["data"]["size"])
-    return Run(
+    kind = Repositioner if task == "remove" and "harmonise" in getattr(system, "prompts", ()) else Run
+    return kind(
         name=name,
         revision=revision_of_run(folder, table, base),
         licence="unknown",

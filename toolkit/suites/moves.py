@@ -62,8 +62,8 @@ def move_between(visible: Mask, whole: Mask, target: Mask, *, scaled: bool = Fal
     return Move(dx, dy, scale)
 
 
-def moved(made: Decomposition, image: U8, mask: Mask, move: Move) -> U8:
-    """The subject over the background that a model made, at its new place, 8-bit (H, W, 3).
+def placed(made: Decomposition, image: U8, mask: Mask, move: Move) -> U8:
+    """The subject at its new place, straight 8-bit (H, W, 4).
 
     Args:
         made: the layers; without a foreground the picture under the mask is cut out.
@@ -74,7 +74,12 @@ def moved(made: Decomposition, image: U8, mask: Mask, move: Move) -> U8:
     layer = made.foreground
     if layer is None:
         layer = np.dstack([image, mask.astype(np.uint8) * 255])
-    return over_u8(edited(layer, Edit(move=(move.dx, move.dy), scale=move.scale)), made.background)
+    return edited(layer, Edit(move=(move.dx, move.dy), scale=move.scale))
+
+
+def moved(made: Decomposition, image: U8, mask: Mask, move: Move) -> U8:
+    """The subject over the background that a model made, at its new place, 8-bit (H, W, 3); see :func:`placed`."""
+    return over_u8(placed(made, image, mask, move), made.background)
 
 
 def _foot(mask: Mask) -> Point:

@@ -12,6 +12,7 @@ from layerkit.toolkit.models.inference import Fit, decompose_picture
 from layerkit.toolkit.models.layerdecomp import LayerDecompOptions, build
 from layerkit.toolkit.models.layerdecomp_network import LayerDecompConfig
 from layerkit.toolkit.models.system import Origin
+from layerkit.toolkit.suites.moves import Move, moved, placed
 
 CONFIG = """
 system = "layerdecomp"
@@ -106,3 +107,45 @@ def test_a_run_without_its_weights_says_so(run: Path, tmp_path: Path):
     (tmp_path / "weights.safetensors").write_bytes((run / "weights.safetensors").read_bytes())
     with pytest.raises(UsageError, match="of another shape"):
         load(str(tmp_path), device="cpu")
+
+
+def a_run_of_seele(folder: Path, *tasks: str) -> Path:
+    from layerkit.toolkit.models.seele import SeeleOptions
+    from layerkit.toolkit.models.seele import build as build_seele
+
+    settings = {"tokens": 3, "rank": 2, "steps": 2, "base_dtype": "float32"}
+    torch.manual_seed(0)
+    build_seele(SeeleOptions(tasks=tasks, **settings), Origin(base="debug")).save(folder)
+    listed = "\n".join(f"{name} = {value!r}" for name, value in settings.items())
+    (folder / "config.toml").write_text(
+        f'system = "seele"\nbase = "debug"\n[data]\nsize = 16\n[model]\ntasks = {list(tasks)}\n{listed}\n'
+    )
+    return folder
+
+
+def test_a_run_does_the_task_that_it_is_asked_for(tmp_path: Path):
+    run, (image, mask) = a_run_of_seele(tmp_path, "remove", "complete", "harmonise"), a_case()
+    made = {}
+    for task in ("remove", "complete", "harmonise"):
+        model = load(str(run), device="cpu", keep="mask", task=task)
+        made[task] = model(image, mask, np.random.default_rng(1)).background
+        assert np.array_equal(made[task][~mask], image[~mask])
+    assert len({one.tobytes() for one in made.values()}) == 3
+
+
+def test_a_run_that_harmonises_sets_the_subject_down_in_harmony(tmp_path: Path):
+    run, (image, mask) = a_run_of_seele(tmp_path, "remove", "harmonise"), a_case()
+    model, move = load(str(run), device="cpu"), Move(0.3, 0.1)
+    whole = model.inner.reposition(image, mask, move, np.random.default_rng(1))
+    made = model(image, mask, np.random.default_rng(1))
+    there = placed(made, image, mask, move)[..., 3] > 0
+    assert there.any()
+    plain = moved(made, image, mask, move)
+    assert not np.array_equal(whole[there], plain[there])
+
+
+def test_a_run_that_only_removes_moves_nothing_by_itself(run: Path, tmp_path: Path):
+    assert not hasattr(load(str(run), device="cpu").inner, "reposition")
+    assert not hasattr(load(str(a_run_of_seele(tmp_path, "remove")), device="cpu").inner, "reposition")
+    with pytest.raises(UsageError, match="expected a run that harmonises, as of seele, got layerdecomp"):
+        load(str(run), device="cpu", task="harmonise")
