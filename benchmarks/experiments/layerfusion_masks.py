@@ -6,7 +6,7 @@ Held-out objects on grey, noised to several time steps, go through the foregroun
 layered pictures are drawn. Means and deviations of several seeds are printed as tables; strips of pictures lie in the
 folder.
 
-    python -m layerkit.benchmarks.experiments.layerfusion_masks --out FOLDER
+    python benchmarks/experiments/layerfusion_masks.py --out FOLDER
 
 Networks that are there already are not trained again.
 """
@@ -21,10 +21,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
-from torch.nn import functional
-
-from layerkit.benchmarks.experiments.layerfusion_pair import (
+from layerfusion_pair import (
     GRID,
     KINDS,
     SIDE,
@@ -36,6 +33,9 @@ from layerkit.benchmarks.experiments.layerfusion_pair import (
     tokens,
     trained,
 )
+from torch import Tensor
+from torch.nn import functional
+
 from layerkit.toolkit.images import encode_png
 from layerkit.toolkit.models.layerfusion_attention import Fusion, fuse
 from layerkit.toolkit.models.layerfusion_masks import hard_mask, soft_mask
