@@ -196,6 +196,40 @@ def positions(height: int, width: int, stream: int, device: torch.device) -> Ten
     return torch.cat([torch.full_like(grid[:, :1], stream), grid], 1).float()
 
 
+def velocities(
+    transformer: Any,
+    sequence: Tensor,
+    places: Tensor,
+    prompt: Tensor,
+    pooled: Tensor,
+    levels: Tensor,
+    guidance: float,
+) -> Tensor:
+    """What a base's transformer predicts of tokens, (B, N, 4C): the velocity, noise minus clean latent.
+
+    Args:
+        transformer: of the base.
+        sequence: (B, N, channels), noisy latent, masked picture and mask of every token.
+        places: of the tokens, (N, 3); see :func:`positions`.
+        prompt: what stands for the text, (B or 1, L, joint_attention_dim).
+        pooled: the same in one vector, (B or 1, pooled_projection_dim).
+        levels: (B,), of noise, 0..1.
+        guidance: what a base distilled by guidance is told; others are not.
+    """
+    count, guided = len(sequence), transformer.config.guidance_embeds
+    velocity: Tensor = transformer(
+        hidden_states=sequence,
+        encoder_hidden_states=prompt.expand(count, -1, -1),
+        pooled_projections=pooled.expand(count, -1),
+        timestep=levels,
+        img_ids=places,
+        txt_ids=places.new_zeros(prompt.shape[1], 3),
+        guidance=levels.new_full((count,), guidance) if guided else None,
+        return_dict=False,
+    )[0]
+    return velocity
+
+
 def dynamic_shift(tokens: int) -> float:
     """How the base moves noise levels up with a picture's size, mu: 0.5 at 256 tokens, 1.15 at 4,096, on a line."""
     return 0.5 + (1.15 - 0.5) * (tokens - 256) / (4096 - 256)

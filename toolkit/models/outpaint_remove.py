@@ -5,15 +5,11 @@ one inpainting model (``outpaint_remove_network``) in one go. Its options, train
 leaves open is an option, whose default is ours. All pictures here are float tensors in 0..1, alpha straight.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-import numpy as np
 import torch
-from diffusers import FlowMatchEulerDiscreteScheduler
-from diffusers.training_utils import compute_density_for_timestep_sampling
 from torch import Tensor
 
 from ...manifests.errors import UsageError
@@ -22,13 +18,12 @@ from .bases import cast, factor_of
 from .codecs import VaeCodec
 from .context_fusion import ContextFusion
 from .contexts import Contexts, require_known
-from .flux_fill import FluxFill, Text, dynamic_shift, load_flux_fill, shifted
+from .flow_matching import Scheme, Velocity, drawn_levels, sample
+from .flux_fill import FluxFill, Text, dynamic_shift, load_flux_fill
 from .outpaint_remove_network import OutpaintRemoveNetwork, Streams
 from .system import Origin, System, Triplets
 
 ForegroundSees = Literal["complement", "empty", "background"]
-Velocity = Callable[[Tensor, Tensor], Tensor]
-"""From noisy latents (N, 2, C, h, w) and their levels (N,) to velocities, shaped as the latents."""
 
 _GREY = 0.5  # what the base sees where a picture is masked: zero in -1..1
 
@@ -76,7 +71,7 @@ class OutpaintRemoveOptions:
     text: Text = "empty"
     text_tokens: int = 512
     base_dtype: Literal["float32", "bfloat16"] = "bfloat16"
-    levels: Literal["logit-normal", "uniform"] = "logit-normal"
+    levels: Scheme = "logit-normal"
     level_mean: float = 0.0
     level_deviation: float = 1.0
     shift_training: bool = False
@@ -184,11 +179,8 @@ def draw_levels(options: OutpaintRemoveOptions, count: int, tokens: int, generat
         tokens: of one layer, which ``shift_training`` looks at.
         generator: of the CPU.
     """
-    scheme = options.levels.replace("-", "_")
-    levels: Tensor = compute_density_for_timestep_sampling(
-        scheme, count, options.level_mean, options.level_deviation, generator=generator
-    )
-    return shifted(levels, dynamic_shift(tokens)) if options.shift_training else levels
+    mu = dynamic_shift(tokens) if options.shift_training else 0.0
+    return drawn_levels(count, generator, options.levels, options.level_mean, options.level_deviation, mu)
 
 
 def losses(
@@ -217,27 +209,6 @@ def losses(
     errors = (velocity(noisy, levels) - target).square().mean((2, 3, 4)) * known
     background, foreground = errors.mean(0)
     return {"loss": background + foreground, "background": background, "foreground": foreground}
-
-
-def sample(velocity: Velocity, noise: Tensor, steps: int, mu: float = 0.0) -> Tensor:
-    """Follow the velocity from noise to clean latents by Euler's method, at the levels of FluxFillPipeline.
-
-    Args:
-        velocity: predicts.
-        noise: (N, 2, C, h, w).
-        steps: evenly spaced levels from 1 down to 1 / steps, then 0.
-        mu: moves the levels up; see :func:`.flux_fill.dynamic_shift`.
-
-    Returns:
-        Shaped as ``noise``.
-    """
-    scheduler: Any = FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True)  # type: ignore[no-untyped-call]
-    scheduler.set_timesteps(sigmas=np.linspace(1, 1 / steps, steps), mu=mu, device=noise.device)
-    latents = noise
-    for timestep in scheduler.timesteps:
-        levels = (timestep / scheduler.config.num_train_timesteps).expand(len(latents))
-        latents = scheduler.step(velocity(latents, levels), timestep, latents, return_dict=False)[0]
-    return latents
 
 
 def _noise(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:

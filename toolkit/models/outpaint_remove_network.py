@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from .bases import factor_of
 from .context_fusion import ContextFusion
-from .flux_fill import FluxFill, pack, pack_mask, positions, unpack
+from .flux_fill import FluxFill, pack, pack_mask, positions, unpack, velocities
 
 Streams = Literal["joint", "batched"]
 
@@ -104,19 +104,7 @@ class OutpaintRemoveNetwork(nn.Module):
         return unpack(velocity, height, width).float().reshape(noisy.shape)
 
     def _run(self, sequence: Tensor, places: Tensor, levels: Tensor, guidance: float) -> Tensor:
-        count = len(sequence)
-        guided = self.transformer.config.guidance_embeds
-        velocity: Tensor = self.transformer(
-            hidden_states=sequence,
-            encoder_hidden_states=self.prompt.expand(count, -1, -1),
-            pooled_projections=self.pooled.expand(count, -1),
-            timestep=levels,
-            img_ids=places,
-            txt_ids=places.new_zeros(self.prompt.shape[1], 3),
-            guidance=levels.new_full((count,), guidance) if guided else None,
-            return_dict=False,
-        )[0]
-        return velocity
+        return velocities(self.transformer, sequence, places, self.prompt, self.pooled, levels, guidance)
 
 
 class _WidenedInput(nn.Linear):
