@@ -133,6 +133,16 @@ WEIGHTS: dict[str, Weights] = {
         "safetensors",
         ("config.json", "model.safetensors"),
     ),
+    # ViT-B/16 with its decoder, at 224 px. Meta's own release of it, in PyTorch's format, is CC-BY-NC-4.0.
+    "vit-mae-base": Weights(
+        "vit-mae-base",
+        "facebook/vit-mae-base",
+        "main",
+        "Apache-2.0 by its card (Meta's own release: CC-BY-NC-4.0)",
+        448,
+        "safetensors",
+        ("config.json", "model.safetensors"),
+    ),
     "layerdiffuse-sdxl-base": Weights(
         "layerdiffuse-sdxl-base", "SG161222/RealVisXL_V4.0", "main", "openrail++", 13900, "diffusers", _PIPELINE
     ),

@@ -193,6 +193,11 @@ def _use(config: TrainConfig) -> str:
             "    from layerkit.toolkit.models.asuka_decoder import load_decoder\n"
             "    picture = load_decoder(RUN)(latent, image, mask)\n"
         )
+    if config.system == "asuka-mae":
+        return (
+            "## Use\n\n    layerkit train asuka --set model.mae=RUN …\n"
+            "    layerkit decompose IMAGE --mask MASK --model RUN --out DIR\n"
+        )
     if config.system == "layerdiffuse-vae":
         return (
             "## Use\n\n`vae_transparent_encoder.safetensors` and `vae_transparent_decoder.safetensors` are named as "

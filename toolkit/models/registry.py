@@ -11,6 +11,7 @@ from ...manifests.recipes import load_table
 from . import (
     asuka_decoder,
     layerdecomp,
+    mae_training,
     outpaint_remove,
     rgba_vae_training,
     seele,
@@ -71,6 +72,7 @@ SYSTEMS: dict[str, Entry] = {
         resolve=asuka_decoder.resolve,
         decomposes=False,
     ),
+    "asuka-mae": Entry(options=mae_training.AsukaMaeOptions, build=mae_training.build),
 }
 
 

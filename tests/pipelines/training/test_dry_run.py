@@ -106,6 +106,7 @@ def test_parameters_are_those_of_the_system_that_is_built(name: str, needed: Cal
         ("layerdiffuse-vae", []),
         ("asuka-decoder", []),
         ("asuka-decoder", ["plain"]),
+        ("asuka-mae", []),
         pytest.param("outpaint-and-remove", [], marks=pytest.mark.slow),
     ],
 )

@@ -29,6 +29,7 @@ WEIGHTS = {
     "rgba-vae": "vae/diffusion_pytorch_model.safetensors",
     "text2layer-ae": "weights.safetensors",
     "text2layer": "weights.safetensors",
+    "asuka-mae": "weights.safetensors",
     "layerdiffuse-vae": "vae_transparent_decoder.safetensors",
     "asuka-decoder": "weights.safetensors",
 }
