@@ -9,7 +9,9 @@ from ...manifests import schema
 from ...manifests.errors import UsageError
 from ...manifests.recipes import load_table
 from . import (
+    asuka,
     asuka_decoder,
+    asuka_options,
     layerdecomp,
     mae_training,
     outpaint_remove,
@@ -73,6 +75,7 @@ SYSTEMS: dict[str, Entry] = {
         decomposes=False,
     ),
     "asuka-mae": Entry(options=mae_training.AsukaMaeOptions, build=mae_training.build),
+    "asuka": Entry(options=asuka_options.AsukaOptions, build=asuka.build, resolve=asuka.resolve),
 }
 
 

@@ -16,6 +16,10 @@ WEIGHTS = "weights.safetensors"
 """What it holds of the trained parameters."""
 
 
+_STANDS_ON = ("codec", "mae", "decoder")
+"""Options that name another run, whose weights are of this one."""
+
+
 def is_run(folder: Path) -> bool:
     """Whether a folder is a run of a system; that of a judge is not.
 
@@ -35,6 +39,7 @@ def revision_of_run(folder: Path, table: Mapping[str, Any], base: str) -> str:
     """
     model = table.get("model", {})
     parts = [revision_of(folder / WEIGHTS), model, base or table.get("base", "")]
-    codec = Path(str(model.get("codec", ""))).expanduser() / WEIGHTS  # of a run that stands on another one
-    parts += [revision_of(codec)] if codec.is_file() else []
+    for name in _STANDS_ON:
+        found = Path(str(model.get(name, ""))).expanduser() / WEIGHTS
+        parts += [revision_of(found)] if found.is_file() else []
     return f"sha256:{hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]}"

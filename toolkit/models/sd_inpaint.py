@@ -225,12 +225,12 @@ def sample(
         other: what guidance steers away from, shaped as ``states``; needed where there is some.
     """
     attended = states if guidance == 1 or other is None else torch.cat([states, other])
-    copies = len(attended) // len(states)
+    attended, copies = attended.to(base.unet.dtype), len(attended) // len(states)
     base.noise.set_timesteps(steps, device=noise.device)
     latents = noise
     for time in base.noise.timesteps:
         shown = torch.cat([latents, view], 1).repeat(copies, 1, 1, 1)
-        made = base.unet(shown, time, attended).sample
+        made = base.unet(shown.to(base.unet.dtype), time, attended).sample.to(latents)
         if copies == 2:
             wanted, unwanted = made.chunk(2)
             made = unwanted + guidance * (wanted - unwanted)

@@ -107,6 +107,8 @@ def test_parameters_are_those_of_the_system_that_is_built(name: str, needed: Cal
         ("asuka-decoder", []),
         ("asuka-decoder", ["plain"]),
         ("asuka-mae", []),
+        pytest.param("asuka", [], marks=pytest.mark.slow),
+        pytest.param("asuka", ["flux"], marks=pytest.mark.slow),
         pytest.param("outpaint-and-remove", [], marks=pytest.mark.slow),
     ],
 )

@@ -30,6 +30,7 @@ WEIGHTS = {
     "text2layer-ae": "weights.safetensors",
     "text2layer": "weights.safetensors",
     "asuka-mae": "weights.safetensors",
+    "asuka": "weights.safetensors",
     "layerdiffuse-vae": "vae_transparent_decoder.safetensors",
     "asuka-decoder": "weights.safetensors",
 }
