@@ -61,9 +61,9 @@ def load_mae(source: str, weights: Path | None = None, *, meta: bool = False) ->
     Args:
         source: folder of a run of ``asuka-mae``; or a ViTMAE of transformers, as a folder or a name in the hub cache,
             which is seen at 256 px with its own class token; or ``debug``, a small one of random weights, always the
-            same. With ``meta`` it may be empty, which is the paper's size.
+            same. With ``meta`` it may be empty, or not be here yet, which is the paper's size.
         weights: the folder given by ``--weights``.
-        meta: only its sizes matter; no weights are read, and published ones need not be here.
+        meta: only its sizes matter; no weights are read.
 
     Raises:
         UsageError: nothing is named, or it is no such run or model.
@@ -76,8 +76,8 @@ def load_mae(source: str, weights: Path | None = None, *, meta: bool = False) ->
             f"mae: expected the folder of a run of {SYSTEM}, or the name of a ViTMAE such as {PUBLISHED}, got none; "
             f"train one with the recipe {SYSTEM}, and add --set model.mae=RUN"
         )
-    if meta and source in ("", PUBLISHED, _ROW):
-        return _frozen(MaskedAutoencoder(MaeSizes(class_token=bool(source))))
+    if meta and not (source and Path(source).expanduser().is_dir()):
+        return _frozen(MaskedAutoencoder(MaeSizes(class_token=source in (PUBLISHED, _ROW))))
     folder = find_mae(source, weights)
     return _frozen(_of_run(folder, meta) if (folder / runs.CONFIG).is_file() else _of_transformers(folder, meta))
 

@@ -193,6 +193,13 @@ def test_a_published_one_is_read_at_sixteen_patches_a_side_and_begun_with(publis
         build(AsukaMaeOptions(network=SMALL), Origin(base=str(published)))
 
 
+def test_one_that_is_not_here_is_planned_at_the_papers_size(published: Path):
+    with torch.device("meta"):
+        found = {source: load_mae(source, meta=True).sizes for source in ("", "runs/mae", "facebook/vit-mae-base")}
+        assert load_mae(str(published), meta=True).sizes.width == 32
+    assert found == {"": MaeSizes(), "runs/mae": MaeSizes(), "facebook/vit-mae-base": MaeSizes(class_token=True)}
+
+
 def test_what_is_none_is_told(tmp_path: Path):
     with pytest.raises(UsageError, match=r"mae: expected the folder of a run of asuka-mae, .*model\.mae=RUN"):
         load_mae("")
