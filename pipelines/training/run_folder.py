@@ -30,6 +30,43 @@ from .streams import Sources, held_out_how
 SAMPLES = "samples"
 CARD = "README.md"
 
+_DECOMPOSES = """## Use
+
+    layerkit decompose IMAGE --mask MASK --model RUN --out DIR
+    layerkit bench --model RUN --suite demo --out DIR
+"""
+_USES = {
+    "rgba-vae": "## Use\n\n    layerkit train layerdecomp --set model.rgba_vae=RUN …\n",
+    "text2layer-ae": "## Use\n\n    layerkit train text2layer --set model.codec=RUN …\n",
+    "text2layer": """## Use
+
+    layerkit generate "a red mug on a table" --model RUN --out DIR
+    layerkit bench --model RUN --suite ll2i --root ll2i=BUILD --out DIR
+""",
+    "seele": f"""{_DECOMPOSES}    layerkit reposition IMAGE --mask MASK --to 80,0 --model RUN --harmonise RUN --out DIR
+""",
+    "asuka-decoder": """## Use
+
+The decoder in the place of that of the base's VAE, for pictures that the base inpaints:
+
+    layerkit train asuka --set model.decoder=RUN …
+
+    from layerkit.toolkit.models.asuka_decoder import load_decoder
+    picture = load_decoder(RUN)(latent, image, mask)
+""",
+    "asuka-mae": """## Use
+
+    layerkit train asuka --set model.mae=RUN …
+    layerkit decompose IMAGE --mask MASK --model RUN --out DIR
+""",
+    "layerdiffuse-vae": """## Use
+
+`vae_transparent_encoder.safetensors` and `vae_transparent_decoder.safetensors` are named as the released ones,
+whose place they take in a folder of `--weights`.
+""",
+}
+"""What a run is for, by its system; most take pictures apart."""
+
 
 def expect_free(run: Path, *, resume: bool, overwrite: bool) -> None:
     """Make sure that a folder may become that of a run, or may be gone on with.
@@ -122,9 +159,9 @@ def card(
         tags=["layer-decomposition", "layerkit", config.system],
         base_model=config.base if config.base.count("/") == 1 and not config.base.startswith((".", "/")) else None,
     )
-    return f"---\n{data.to_yaml()}\n---\n" + "\n".join(
-        [_about(config, made, steps), _data(made, config), _scores(validations, made, sample), _use(config)]
-    )
+    use = _USES.get(config.system, _DECOMPOSES)
+    parts = [_about(config, made, steps), _data(made, config), _scores(validations, made, sample), use]
+    return f"---\n{data.to_yaml()}\n---\n" + "\n".join(parts)
 
 
 def _about(config: TrainConfig, made: Mapping[str, Any], steps: int) -> str:
@@ -175,38 +212,6 @@ Means over held-out triplets ({made["held_out"]}); PSNR in dB. `layerkit bench` 
 
 def _row(*cells: str) -> str:
     return f"| {' | '.join(cells)} |"
-
-
-def _use(config: TrainConfig) -> str:
-    if config.system == "rgba-vae":
-        return "## Use\n\n    layerkit train layerdecomp --set model.rgba_vae=RUN …\n"
-    if config.system == "text2layer-ae":
-        return "## Use\n\n    layerkit train text2layer --set model.codec=RUN …\n"
-    if config.system == "text2layer":
-        return (
-            '## Use\n\n    layerkit generate "a red mug on a table" --model RUN --out DIR\n'
-            "    layerkit bench --model RUN --suite ll2i --root ll2i=BUILD --out DIR\n"
-        )
-    if config.system == "asuka-decoder":
-        return (
-            "## Use\n\nThe decoder in the place of that of the base's VAE, for pictures that the base inpaints:\n\n"
-            "    from layerkit.toolkit.models.asuka_decoder import load_decoder\n"
-            "    picture = load_decoder(RUN)(latent, image, mask)\n"
-        )
-    if config.system == "asuka-mae":
-        return (
-            "## Use\n\n    layerkit train asuka --set model.mae=RUN …\n"
-            "    layerkit decompose IMAGE --mask MASK --model RUN --out DIR\n"
-        )
-    if config.system == "layerdiffuse-vae":
-        return (
-            "## Use\n\n`vae_transparent_encoder.safetensors` and `vae_transparent_decoder.safetensors` are named as "
-            "the released ones, whose place they take in a folder of `--weights`.\n"
-        )
-    return (
-        "## Use\n\n    layerkit decompose IMAGE --mask MASK --model RUN --out DIR\n"
-        "    layerkit bench --model RUN --suite demo --out DIR\n"
-    )
 
 
 def _last_sample(run: Path) -> str:

@@ -9,7 +9,6 @@ again as the truth.
 """
 
 from dataclasses import replace
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from torch import Tensor, nn
 
 from ...manifests.errors import UsageError
 from . import holes
+from .asuka_decoder import load_decoder
 from .asuka_flux import AsukaFlux
 from .asuka_options import AsukaOptions
 from .asuka_sd import AsukaSd
@@ -115,4 +115,4 @@ def _decoder(run: str, *, meta: bool) -> Any:
     """That of a run of ``asuka-decoder``, where one is named; on the meta device it may still be to be trained."""
     if not run or (meta and not Path(run).is_dir()):
         return None
-    return import_module(".asuka_decoder", __package__).load_decoder(Path(run).expanduser(), meta=meta)
+    return load_decoder(Path(run).expanduser(), meta=meta)

@@ -267,7 +267,7 @@ def test_a_decoder_takes_the_place_of_the_bases(tmp_path: Path, monkeypatch: pyt
         asked.append((run, meta))
         return Decoder()
 
-    monkeypatch.setattr(asuka, "import_module", lambda name, package: SimpleNamespace(load_decoder=load))
+    monkeypatch.setattr(asuka, "load_decoder", load)
     batch, system = a_batch(), made(decoder=str(tmp_path))
     assert asked == [(tmp_path, False)]
     assert torch.equal(painted(system, batch), torch.where(batch.mask > 0, 0.25, batch.image))
