@@ -20,7 +20,7 @@ against the exact background, the gradient's error that on the hole's edge.
 import argparse
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -48,6 +48,7 @@ Fill = Callable[[Tensor, Tensor, torch.Generator], Tensor]
 """From pictures, holes and a generator to filled pictures."""
 
 COLUMNS = ("a new object, by saliency", "unlike the ground", "PSNR in the hole", "gradient's error")
+FORMS = ("{:.0%} ± {:.0%}", "{:.0%} ± {:.0%}", "{:.2f} ± {:.2f}", "{:.1f} ± {:.1f}")
 HOLES = {"exact": 1, "dilated by 5 px": 5}
 TOKENS, STEPS, BATCH, RATE = 16, 20, 16, 1e-2
 _TRAINED, _FIRST, _HELD_OUT = 3000, 200_000, 300_000
@@ -229,9 +230,8 @@ def scores(made: Tensor, of: Cases, grown: int, limits: tuple[float, float]) -> 
     ]
 
 
-def cells(rows: NDArray[np.float64]) -> list[str]:
+def cells(rows: NDArray[np.float64], forms: Sequence[str] = FORMS) -> list[str]:
     """Mean and deviation of each column over the seeds."""
-    forms = ("{:.0%} ± {:.0%}", "{:.0%} ± {:.0%}", "{:.2f} ± {:.2f}", "{:.1f} ± {:.1f}")
     texts = [form.format(*pair) for form, *pair in zip(forms, rows.mean(0), rows.std(0), strict=True)]
     return texts if len(rows) > 1 else [text.split(" ±")[0] for text in texts]
 
@@ -240,17 +240,30 @@ def cells(rows: NDArray[np.float64]) -> list[str]:
 
 
 def print_harmony(systems: Mapping[str, Sequence[seele.Seele]], held_out: Cases) -> None:
-    """PSNR under the mask against the picture, of objects in other colours before and after."""
-    given = changed(systems["input"][0], held_out)
-    codec = systems["input"][0].vae
-    with torch.no_grad():
-        through = sd_inpaint.decode(codec, sd_inpaint.encode(codec, held_out.image)).clamp(0, 1)
-    before = {"other colours": given, "the picture through the VAE": through}
-    print("\n| | PSNR under the mask |\n|---|---|")
-    print("\n".join(f"| {name} | {under(one, held_out):.2f} |" for name, one in before.items()))
-    for noised, of_seeds in systems.items():
-        found = [under(harmonised(one, given, held_out, seed), held_out) for seed, one in enumerate(of_seeds)]
-        print(f"| harmonised, `{noised}` | {np.mean(found):.2f} ± {np.std(found):.2f} |")
+    """Objects in other colours before and after, against the picture, all but the first as the VAE gives them back."""
+    vae, given = systems["input"][0].vae, changed(systems["input"][0], held_out)
+    before = {
+        "other colours": given,
+        "other colours, through the VAE": through(vae, given),
+        "the picture, through the VAE": through(vae, held_out.image),
+    }
+    made = {
+        **{name: [pictures] for name, pictures in before.items()},
+        **{
+            f"harmonised, `{noised}`": [harmonised(one, given, held_out, k) for k, one in enumerate(some)]
+            for noised, some in systems.items()
+        },
+    }
+    print("\n| | PSNR under the mask | error of the mean colour |\n|---|---|---|")
+    for name, of_seeds in made.items():
+        rows = np.array([under(one, held_out) for one in of_seeds])
+        print(f"| {name} | {' | '.join(cells(rows, FORMS[2:]))} |", flush=True)
+
+
+@torch.no_grad()
+def through(vae: Any, pictures: Tensor) -> Tensor:
+    """What the VAE gives back."""
+    return sd_inpaint.decode(vae, sd_inpaint.encode(vae, pictures)).clamp(0, 1)
 
 
 def changed(system: seele.Seele, of: Cases) -> Tensor:
@@ -264,9 +277,11 @@ def harmonised(system: seele.Seele, given: Tensor, of: Cases, seed: int) -> Tens
     return system.harmonise(given, of.mask, torch.Generator().manual_seed(seed))
 
 
-def under(made: Tensor, of: Cases) -> float:
-    """Mean PSNR under the masks, against the pictures."""
-    return float(np.mean([psnr(*each) for each in zip(as_u8(made), as_u8(of.image), masks_of(of, 1), strict=True)]))
+def under(made: Tensor, of: Cases) -> tuple[float, float]:
+    """Under the masks, against the pictures: PSNR, and the error of the mean colour in levels, mean of the channels."""
+    triples = list(zip(as_u8(made), as_u8(of.image), masks_of(of, 1), strict=True))
+    colours = [np.abs(one[mask].mean(0) - other[mask].mean(0)).mean() for one, other, mask in triples]
+    return float(np.mean([psnr(*triple) for triple in triples])), float(np.mean(colours))
 
 
 # ---- pictures
@@ -294,7 +309,7 @@ def strips(fills: Mapping[str, Sequence[Fill]], harmoniser: seele.Seele, held_ou
         "other colours": as_u8(given),
         "harmonised": as_u8(harmonised(harmoniser, given, some, 0)),
     }
-    return sheet(list(panels), [(str(k), [one[k] for one in panels.values()]) for k in range(_SHOWN)], 112)
+    return sheet(list(panels), [(str(k), [one[k] for one in panels.values()]) for k in range(_SHOWN)], 160)
 
 
 if __name__ == "__main__":
