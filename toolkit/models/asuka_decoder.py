@@ -21,7 +21,7 @@ from ...manifests import schema
 from ...manifests.errors import UsageError
 from ...manifests.recipes import load_table
 from .asuka_decoder_network import AsukaDecoder
-from .asuka_decoder_views import Colour, Denoised, draw_times, holes, one_step, recoloured
+from .asuka_decoder_views import Colour, Denoised, draw_times, holes, off_colour, one_step
 from .bases import cast, factor_of
 from .patch_discriminator import Adversarial, PatchDiscriminator, adversarial_losses, untouched
 from .rgba_vae_training import load_perceptual
@@ -132,7 +132,7 @@ class AsukaDecoderTraining(System):
     @torch.no_grad()
     def latents(self, picture: Tensor, mask: Tensor, generator: torch.Generator) -> Tensor:
         """What the decoder is given in training for a picture that it is to give back, (N, C, h, w)."""
-        latents = encode(self.vae, recoloured(picture, mask, self.options.colour, generator))
+        latents = encode(self.vae, off_colour(picture, mask, self.options.colour, generator))
         options = self.options.latent
         chosen = torch.rand(len(latents), generator=generator) < options.probability
         times = draw_times(options, len(latents), self.schedule.config.num_train_timesteps, generator)

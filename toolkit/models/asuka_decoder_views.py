@@ -6,13 +6,18 @@ neither ranges nor probabilities are published: all of them are ours. Pictures a
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from ...manifests.errors import UsageError
+from .recolour import RecolourOptions, draw_changes, recoloured
+
+_MILD = RecolourOptions(
+    gamma=(0.85, 1.2), cast=(0.95, 1.05), brightness=(0.85, 1.15), saturation=(0.8, 1.2), hue=(-10.0, 10.0)
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,22 +26,15 @@ class Colour:
 
     Attributes:
         probability: of a sample.
-        brightness: largest change of the factor of brightness.
-        contrast: of the factor of contrast, about the picture's mean grey.
-        saturation: of the factor of saturation.
-        hue: largest turn about the axis of greys, in turns.
+        changes: what is changed, and how far: less than where SEELE learns to harmonise, for a sampler is not as wrong.
     """
 
     probability: float = 0.5
-    brightness: float = 0.2
-    contrast: float = 0.2
-    saturation: float = 0.2
-    hue: float = 0.03
+    changes: RecolourOptions = field(default_factory=lambda: _MILD)
 
     def __post_init__(self) -> None:
-        ranges = (self.brightness, self.contrast, self.saturation, self.hue)
-        if not 0 <= self.probability <= 1 or not 0 <= min(ranges) <= max(ranges) <= 1:
-            raise UsageError(f"colour: expected a probability and ranges in 0..1, got {self.probability} and {ranges}")
+        if not 0 <= self.probability <= 1:
+            raise UsageError(f"colour: expected a probability in 0..1, got {self.probability}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,40 +85,11 @@ def ellipses(shape: torch.Size, generator: torch.Generator) -> Tensor:
 # ---- colours
 
 
-def recoloured(pictures: Tensor, mask: Tensor, options: Colour, generator: torch.Generator) -> Tensor:
+def off_colour(pictures: Tensor, mask: Tensor, options: Colour, generator: torch.Generator) -> Tensor:
     """The pictures with other colours in the holes of some of them; outside of the masks nothing changes."""
-    count = len(pictures)
-    factors = _factors(options, count, generator).to(pictures)
-    chosen = (torch.rand(count, 1, 1, 1, generator=generator) < options.probability).to(pictures.device)
-    return torch.where((mask > 0) & chosen, shifted(pictures, *factors), pictures)
-
-
-def _factors(options: Colour, count: int, generator: torch.Generator) -> Tensor:
-    """Brightness, contrast and saturation about 1, hue about 0, (4, N, 1, 1, 1)."""
-    ranges = torch.tensor([options.brightness, options.contrast, options.saturation, options.hue])
-    drawn = (2 * torch.rand(count, 4, generator=generator) - 1) * ranges
-    return (drawn + torch.tensor([1.0, 1.0, 1.0, 0.0])).T[..., None, None, None]
-
-
-def shifted(pictures: Tensor, brightness: Tensor, contrast: Tensor, saturation: Tensor, hue: Tensor) -> Tensor:
-    """Pictures of other colours, cut to 0..1.
-
-    Args:
-        pictures: see the module.
-        brightness: factor, which broadcasts to the pictures, as do all.
-        contrast: factor of the distance from the picture's mean grey.
-        saturation: factor of the distance from each pixel's grey, the mean of its colours.
-        hue: turns about the axis of greys.
-    """
-    bright = brightness * pictures
-    middle = bright.mean((1, 2, 3), keepdim=True)
-    contrasted = middle + contrast * (bright - middle)
-    grey = contrasted.mean(1, keepdim=True)
-    colour = saturation * (contrasted - grey)
-    angle = 2 * math.pi * hue
-    # Rodrigues: k × c for k = (1, 1, 1) / √3, of a c without a part along k
-    crossed = (colour.roll(1, 1) - colour.roll(-1, 1)) / math.sqrt(3)
-    return (grey + angle.cos() * colour + angle.sin() * crossed).clamp(0, 1)
+    changes = draw_changes(options.changes, len(pictures), generator)
+    chosen = torch.rand(len(pictures), 1, 1, 1, generator=generator) < options.probability
+    return recoloured(pictures, mask * chosen.to(mask), changes)
 
 
 # ---- latents
