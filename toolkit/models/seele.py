@@ -11,7 +11,6 @@ and point to ASUKA. The paper prints 0.5 million parameters of prompts; three of
 import copy
 from collections.abc import Callable, Mapping
 from itertools import chain
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -99,7 +98,8 @@ class Seele(System):
 
     def _predicted(self, task: str, inputs: Tensor, times: Tensor) -> Tensor:
         states = self.prompts[task].expand(len(inputs), -1, -1)
-        made: Tensor = _InFloat(self._unet(task))(inputs, times, states).sample
+        unet = self._unet(task)
+        made: Tensor = unet(inputs.to(unet.dtype), times, states.to(unet.dtype)).sample.float()
         return made
 
     def _unet(self, task: str) -> Any:
@@ -155,7 +155,7 @@ class Seele(System):
         states, other = (one.expand(len(image), -1, -1) for one in (self._prompt(task), self.other))
         view = seen(self.vae, image, mask)
         noise = torch.randn(view[:, 1:].shape, generator=generator, device="cpu").to(states.device)
-        base = SdInpaint(unet=_InFloat(self.unet), vae=self.vae, noise=self._noise, folder=None)
+        base = SdInpaint(unet=self.unet, vae=self.vae, noise=self._noise, folder=None)
         steps, guidance = self.options.steps, self.options.guidance
         latents = sd_inpaint.sample(base, view, states, noise, steps=steps, guidance=guidance, other=other)
         return self._returned(decode(self.vae, latents), image, mask)
@@ -178,17 +178,6 @@ def drawn_holes(draw: Callable[[Mask, np.random.Generator], Mask], masks: Tensor
         return torch.zeros_like(masks)
     holes = [draw(mask, rng) for mask in masks[:, 0].cpu().numpy() > 0.5]
     return torch.from_numpy(np.stack(holes)[:, None]).to(masks)
-
-
-class _InFloat:
-    """A UNet that takes and gives float32, whatever its own weights are."""
-
-    def __init__(self, unet: Any) -> None:
-        self._unet = unet
-
-    def __call__(self, inputs: Tensor, times: Tensor, states: Tensor) -> SimpleNamespace:
-        dtype = self._unet.dtype
-        return SimpleNamespace(sample=self._unet(inputs.to(dtype), times, states.to(dtype)).sample.float())
 
 
 def _mean_square(made: Tensor, target: Tensor) -> Tensor:
