@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ..manifests.errors import UsageError
 from .compose import MAX_SHADOW, fold_shadow_u8, resize, to_u8, unblend
 from .harmonise import transfer_colour
-from .matte import bounding_box, mask_of
+from .matte import Box, bounding_box, mask_of
 from .shadow import Light, Stance, cast_shadow
 
 U8 = NDArray[np.uint8]
@@ -29,7 +29,7 @@ SCALES = (0.2, 5.0)
 """Least and largest factor that is taken from a depth or a horizon; beyond it they are not to be trusted."""
 
 _AZIMUTHS, _ELEVATIONS = range(0, 360, 15), range(15, 80, 12)
-_SMALL = 64  # px of the longer side at which lights are tried
+_SMALL = 96  # px of the longer side of what is around subject and shadow, at which lights are tried
 _SUN, _CONTACT = 0.05, 0.2  # of a light that is found by its shadow
 _WINDOW = 0.01  # half side of the window that a depth is read in, as a share of the picture's longer side
 
@@ -148,10 +148,12 @@ def light_of(
         stances: that are tried.
     """
     strength = _loss(shadow & (alpha == 0), image, background)
-    share = _SMALL / max(shadow.shape)
-    size = max(1, round(shadow.shape[0] * share)), max(1, round(shadow.shape[1] * share))
-    small, wanted = resize(alpha, size), mask_of(resize(shadow.astype(np.uint8) * 255, size))
-    wanted &= small < 128
+    box = bounding_box(shadow | (alpha > 127)) or Box(0, 0, *shadow.shape)
+    part = box.grown(max(box.height, box.width) // 4, shadow.shape)  # with room for shadows that fall elsewhere
+    share = _SMALL / max(part.height, part.width)
+    size = max(1, round(part.height * share)), max(1, round(part.width * share))
+    small = resize(np.ascontiguousarray(alpha[part.slices]), size)
+    wanted = mask_of(resize(shadow[part.slices].astype(np.uint8) * 255, size)) & (small < 128)
     tried = [
         (Light(azimuth=azimuth, elevation=elevation, size=_SUN, strength=strength, contact=_CONTACT), stance)
         for stance, azimuth, elevation in product(stances, _AZIMUTHS, _ELEVATIONS)
