@@ -552,7 +552,7 @@ def reposition(
     tools = steps.load_tools(model, complete, harmonise, depth, **loading)
     options = steps.Options(
         to=to,
-        scale=0.0 if scale == "auto" else _numbers("--scale", scale, 1)[0],
+        scale=None if scale == "auto" else _factor(scale),
         horizon=horizon,
         grow=grow,
         own=own,
@@ -565,6 +565,13 @@ def reposition(
     masks = steps.Masks(subject=mask, amodal=amodal, shadow=shadow_mask)
     made = steps.reposition(image, masks, tools, options, out, overwrite=overwrite)
     print(json.dumps(asdict(made), indent=1) if as_json else f"{made.describe()}\npictures in {out}")
+
+
+def _factor(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise UsageError(f"--scale: expected a factor such as 0.8, or auto, got {text!r}") from None
 
 
 def _numbers(option: str, text: str, count: int) -> tuple[float, ...]:

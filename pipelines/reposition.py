@@ -89,7 +89,7 @@ class Options:
     Attributes:
         to: two numbers with a comma between them, to the right and down: whole ones are pixels, ones with a point
             shares of the picture's width and height.
-        scale: of width and height; 0 finds it by the depth model or the horizon.
+        scale: of width and height; None finds it by the depth model or the horizon.
         horizon: its row, as a share of the height.
         grow: px by which what is removed reaches over the masks; None is a hundredth of the longer side.
         own: take the subject, with its effects, as the removing model gives it, rather than cut it out by its mask.
@@ -101,7 +101,7 @@ class Options:
     """
 
     to: str
-    scale: float = 1.0
+    scale: float | None = 1.0
     horizon: float | None = None
     grow: int | None = None
     own: bool = False
@@ -210,8 +210,8 @@ def reposition(
         overwrite: write over what is there.
 
     Raises:
-        UsageError: a mask, a move or a scale is of no use, or something is in the way.
-        BadImage: the picture cannot be read, or a model cannot do it.
+        UsageError: the picture, a mask, a move or a scale is of no use, or something is in the way.
+        BadImage: a model cannot do it.
     """
     if (out / RECORD).exists() and not overwrite:
         raise UsageError(f"--out: {out} is there already; name another folder, or add --overwrite")
@@ -245,7 +245,10 @@ def reposition(
 
 
 def _opened(source: Path, masks: Masks) -> _Canvas:
-    image = images.read(source)
+    try:
+        image = images.read(source)
+    except BadImage as error:
+        raise UsageError(f"expected a picture, got {source}: {error.detail}") from error
     subject = _mask("--mask", masks.subject, image)
     amodal = _mask("--amodal", masks.amodal, image) if masks.amodal else None
     shadow = _mask("--shadow-mask", masks.shadow, image) if masks.shadow else None
@@ -319,7 +322,7 @@ def _scale(
     canvas: _Canvas, background: U8, shift: tuple[int, int], tools: Tools, options: Options
 ) -> tuple[float, str]:
     """The scale, and what it was found by."""
-    if options.scale:
+    if options.scale is not None:
         return options.scale, "given"
     x, y = steps.foot_of(canvas.subject)
     target = x + shift[0], y + shift[1]

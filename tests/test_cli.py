@@ -89,6 +89,7 @@ def test_a_rebuild_from_the_lock_says_that_the_shards_are_equal(layerkit, tmp_pa
     assert "rebuilt   3 shards, byte for byte those of the lock" in printed
 
 
+MOVE = ("reposition", "x.png", "--mask", "m.png", "--to", "5,5")
 DEBUG = ("train", "layerdecomp", "--preset", "debug", "--data", "x", "--out", "y")
 
 
@@ -149,6 +150,26 @@ def test_what_is_trained_draws_layers_that_are_edited_and_scored(layerkit, tmp_p
     status, _, error = layerkit("generate", "a box", "--model", codec, "--out", tmp_path / "other")
     assert status == 2
     assert "expected a system that draws layers from text, got text2layer-ae" in error
+
+
+def test_a_subject_is_moved_and_every_step_is_kept(layerkit, tmp_path):
+    image, mask, out = (tmp_path / name for name in ("image.png", "mask.png", "out"))
+    picture = np.full((40, 52, 3), 90, np.uint8)
+    picture[10:30, 8:24] = (200, 40, 30)
+    image.write_bytes(encode_png(picture))
+    mask.write_bytes(encode_png(np.pad(np.full((20, 16), 255, np.uint8), ((10, 10), (8, 28)))))
+    command = ("reposition", image, "--mask", mask, "--out", out)
+    status, printed, _ = layerkit(*command, "--to", "20,2", "--scale", "0.5", "--model", "telea", "--json")
+    assert status == 0
+    made = json.loads(printed)
+    assert (made["move"], made["scale"]) == ([20, 2], 0.5)
+    assert {path.name for path in out.iterdir()} == {*made["files"], "strip.png", "reposition.json"}
+    status, _, error = layerkit(*command, "--to", "20,2")
+    assert (status, "add --overwrite" in error) == (2, True)
+    status, printed, _ = layerkit(*command, "--to=-4,0.05", "--shadow", "none", "--overwrite")
+    assert status == 0
+    assert "moved by -4, 2 px, scale 1 (given)" in printed
+    assert not (out / "shadow.png").exists()
 
 
 def test_a_run_that_is_asked_to_end_exits_with_1_and_is_gone_on_with(layerkit, tmp_path, monkeypatch):
@@ -250,6 +271,15 @@ def test_a_dry_run_of_the_published_size_needs_nothing(layerkit):
         (("compose", "x", "--out", "y.png", "--move", "1"), "--move: expected 2 numbers with commas"),
         (("compose", "x", "--out", "y.png", "--scale", "0"), "scale: expected a factor above 0"),
         (("compose", "x", "--out", "y.png"), "layerkit decompose or generate wrote"),
+        (MOVE, "--out: expected the folder for the pictures"),
+        ((*MOVE, "--out", "x", "--shadow", "soft"), "--shadow: expected one of none, cast, paint"),
+        ((*MOVE, "--out", "x", "--stance", "flying"), "--stance: expected one of auto, standing, lying"),
+        ((*MOVE, "--out", "x", "--light", "60,95,0.5"), "--light: expected an elevation"),
+        ((*MOVE, "--out", "x", "--light", "60"), "--light: expected 3 numbers"),
+        ((*MOVE, "--out", "x", "--harmonise", "telea"), "expected a run that harmonises, as of seele, got 'telea'"),
+        ((*MOVE, "--out", "x", "--depth", "deep"), "expected a depth model (depth-anything-v2-small), got 'deep'"),
+        ((*MOVE, "--out", "x", "--scale", "big"), "--scale: expected a factor such as 0.8, or auto, got 'big'"),
+        ((*MOVE, "--out", "x"), "expected a picture, got x.png"),
         (("build-triplets", "--out", "x", "--root", "photos"), "--root: expected NAME=DIR"),
         (("build-triplets", "--out", "x", "--root", "phots=x"), "source: expected one of embedded"),
         (("build-triplets", "--out", "x", "--part", "0/3"), "--part: expected I/N with 1 <= I <= N, got 0/3"),

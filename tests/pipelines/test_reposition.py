@@ -168,7 +168,7 @@ def test_the_models_own_subject_takes_its_effects_along(scene, tmp_path: Path):
 
 def test_scale_by_the_horizon(scene, tmp_path: Path):
     image, mask = scene
-    options = replace(STILL, to="40,18", scale=0.0, horizon=0.25)  # feet at rows 60 and 78, horizon at 24
+    options = replace(STILL, to="40,18", scale=None, horizon=0.25)  # feet at rows 60 and 78, horizon at 24
     made = reposition(image, Masks(subject=mask), TELEA, options, tmp_path / "out")
     assert (made.scale, made.scale_by) == (pytest.approx(54 / 36), "horizon")
     with pytest.raises(UsageError, match="--scale auto: expected --depth"):
@@ -191,6 +191,7 @@ def test_masks_of_another_size_are_brought_to_the_pictures(scene, tmp_path: Path
         ({"to": "1e3,0"}, "--to: expected DX,DY"),
         ({"to": "200,0"}, "--to: expected a move within 128x96 px, got 200, 0"),
         ({"to": "127,0"}, "takes the whole subject out of the picture"),
+        ({"to": "5,0", "scale": 0.0}, "scale: expected a factor above 0"),
         ({"to": "5,0", "scale": 9.0}, "scale: expected a factor above 0, at most 8"),
     ],
 )
