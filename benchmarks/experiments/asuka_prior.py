@@ -36,8 +36,8 @@ SIZES = MaeSizes(
 HEAD = 16
 WAYS = {
     "ASUKA": {"truth": "background", "variant": "four-self"},
-    "ASUKA, pictures as the truth": {"truth": "image", "variant": "four-self"},
-    "ASUKA, a linear alignment": {"truth": "background", "variant": "linear"},
+    "ASUKA of pictures": {"truth": "image", "variant": "four-self"},
+    "ASUKA, linear": {"truth": "background", "variant": "linear"},
 }
 _TRAINED, _FIRST, _HELD_OUT = 3000, 200_000, 300_000
 _SHOWN = 8
@@ -61,8 +61,8 @@ def main() -> None:
     found = sd_inpaint.load_sd_inpaint(Origin(base=str(folder)), torch.float32)
     fills = {
         "no prompt": [by_text(found, "")],
-        f"the text `{GROUND}`": [by_text(found, GROUND)],
-        "the autoencoder alone": [painter(priors["background"])],
+        f"text `{GROUND}`": [by_text(found, GROUND)],
+        "autoencoder alone": [painter(priors["background"])],
     }
     for name, options in WAYS.items():
         asukas = [
