@@ -54,8 +54,9 @@ $(SYSTEMS)/asuka/README.md: $(SYSTEMS)/asuka-mae/README.md $(SYSTEMS)/asuka-deco
 $(SYSTEMS)/sdxl: | setup
 	$(BIN)/python -c "from layerkit.toolkit.models.tiny_sdxl import *; write_tiny_sdxl(Path('$@'))"
 
+# Files in their order: by number of tests, as is the default, the few long ones would come last, on one core.
 test: setup
-	$(ONE_THREAD) $(BIN)/pytest -n 2 --dist loadfile -m "not network" $(ARGS)
+	$(ONE_THREAD) $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not network" $(ARGS)
 
 check: setup
 	$(BIN)/ruff check .
