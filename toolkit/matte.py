@@ -3,6 +3,8 @@
 ``alpha`` is 8-bit (H, W), ``mask`` is bool (H, W), ``image`` is 8-bit RGB (H, W, 3).
 """
 
+import sys
+from contextlib import redirect_stdout
 from typing import Any, Literal, NamedTuple
 
 import cv2
@@ -149,7 +151,8 @@ def refine(image: U8, mask: Mask, *, band: int = 4, method: Literal["closed-form
 def _closed_form(image: U8, known: U8) -> Float:
     from pymatting import estimate_alpha_cf
 
-    alpha: Float = estimate_alpha_cf(image / 255.0, known / 255.0)
+    with redirect_stdout(sys.stderr):  # where it prints of a preconditioner that it tries anew; stdout is for results
+        alpha: Float = estimate_alpha_cf(image / 255.0, known / 255.0)
     return alpha
 
 

@@ -1,5 +1,6 @@
 """Mattes against scipy, brute force and published alphas."""
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -185,3 +186,15 @@ def test_refinement_brings_the_hard_mask_of_a_photograph_closer_to_its_true_alph
     refined = matte.refine(image, truth > 127)
     errors = [np.abs(alpha - truth.astype(float)).mean() for alpha in (refined, (truth > 127) * 255)]
     assert errors[0] < worst * errors[1]
+
+
+def test_what_the_solver_prints_does_not_mix_with_results(monkeypatch, capsys):
+    def solve(image, known):
+        sys.stdout.write("PERFORMANCE WARNING")
+        return known
+
+    monkeypatch.setattr("pymatting.estimate_alpha_cf", solve)
+    mask = np.zeros((40, 40), bool)
+    mask[10:30, 10:30] = True
+    matte.refine(np.full((40, 40, 3), 90, np.uint8), mask)
+    assert capsys.readouterr() == ("", "PERFORMANCE WARNING")
