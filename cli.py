@@ -520,7 +520,9 @@ def reposition(
     harmonise: Annotated[
         str, typer.Option(metavar="none|colour|RUN", help="By statistics of colour, or by a run of seele.")
     ] = "none",
-    shadow: Annotated[str, typer.Option(help="none; cast, by the light; paint, by --complete.")] = "cast",
+    shadow: Annotated[
+        str | None, typer.Option(help="none; cast, by the light; paint, by --complete. Default: cast; with --own none.")
+    ] = None,
     shadow_mask: Annotated[
         Path | None, typer.Option(metavar="M", help="Its old shadow: goes away with it and tells the light.")
     ] = None,
@@ -544,26 +546,28 @@ def reposition(
     """Move a subject within its picture: remove, complete, scale, harmonise, cast a shadow; a picture of each step."""
     if out is None:
         raise UsageError("--out: expected the folder for the pictures, got nothing; add --out DIR")
+    shadow = shadow or ("none" if own else "cast")
     _one_of("--shadow", shadow, ("none", "cast", "paint"))
     _one_of("--stance", stance, ("auto", "standing", "lying"))
-    from .pipelines import reposition as steps
+    from .pipelines import reposition_asked as asked
+    from .pipelines.reposition import reposition as run
 
-    loading: dict[str, Any] = {"weights": weights, "device": device, "base": base}
-    tools = steps.load_tools(model, complete, harmonise, depth, **loading)
-    options = steps.Options(
+    options = asked.Options(
         to=to,
         scale=None if scale == "auto" else _factor(scale),
         horizon=horizon,
         grow=grow,
         own=own,
-        colours=steps.COLOURS if harmonise == "colour" else 0.0,
+        colours=asked.COLOURS if harmonise == "colour" else 0.0,
         shadow=shadow,  # type: ignore[arg-type]
-        light=None if light is None else steps.sun(*_numbers("--light", light, 3)),
+        light=None if light is None else asked.sun(*_numbers("--light", light, 3)),
         stance=None if stance == "auto" else stance,  # type: ignore[arg-type]
         seed=seed,
     )
-    masks = steps.Masks(subject=mask, amodal=amodal, shadow=shadow_mask)
-    made = steps.reposition(image, masks, tools, options, out, overwrite=overwrite)
+    loading: dict[str, Any] = {"weights": weights, "device": device, "base": base}
+    tools = asked.load_tools(model, complete, harmonise, depth, **loading)
+    masks = asked.Masks(subject=mask, amodal=amodal, shadow=shadow_mask)
+    made = run(image, masks, tools, options, out, overwrite=overwrite)
     print(json.dumps(asdict(made), indent=1) if as_json else f"{made.describe()}\npictures in {out}")
 
 

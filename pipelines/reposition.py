@@ -5,111 +5,32 @@ as it is there, harmonise its colours, let it cast a shadow. A step that is not 
 """
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..manifests.errors import BadImage, UsageError
+from ..manifests.errors import UsageError
 from ..toolkit import images
 from ..toolkit import reposition as steps
-from ..toolkit.compose import MAX_SHADOW, over_u8
-from ..toolkit.cutout import resize_mask
-from ..toolkit.decomposers import load
-from ..toolkit.decomposition import Checked
-from ..toolkit.depth import DepthModel, load_depth
-from ..toolkit.edit import Edit, edited
+from ..toolkit.compose import fold_shadow_u8, over_u8
 from ..toolkit.files import write_atomically
 from ..toolkit.inpaint import dilated
 from ..toolkit.matte import border_share, cut_out
 from ..toolkit.pictures import sheet
 from ..toolkit.shadow import Light, Stance
 from .draw import generator
+from .reposition_asked import Masks, Opened, Options, Tools, expect_use, margin, opened, pixels
 
 U8 = NDArray[np.uint8]
-Mask = NDArray[np.bool_]
-Point = tuple[float, float]
-ShadowKind = Literal["none", "cast", "paint"]
 
 RECORD = "reposition.json"
 _SIDE = 256  # px of a panel of the strip
-_LARGEST = 0.95  # share of a picture that a mask may cover
-COLOURS = 0.4
-"""How far ``--harmonise colour`` moves colours towards those of the new place."""
-
 _BAND = 200  # the matte's unknown band is this part of the longer side
 _FAINT = 13  # 8-bit attenuation above which a painter paints a shadow: a twentieth
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Tools:
-    """Who does what.
-
-    Attributes:
-        remove: takes the subject away; also gives the subject where ``own`` is asked for.
-        complete: paints what was hidden of the subject, and its shadow where ``paint`` is asked for.
-        harmonise: shown the subject set down, gives the picture in harmony.
-        depth: says how near the two places are.
-    """
-
-    remove: Checked
-    complete: Checked | None = None
-    harmonise: Checked | None = None
-    depth: DepthModel | None = None
-
-    def names(self) -> dict[str, str]:
-        """Step to name and revision of its model."""
-        models = {name: getattr(self, name) for name in ("remove", "complete", "harmonise", "depth")}
-        return {name: f"{model.name}@{model.revision}" for name, model in models.items() if model is not None}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Masks:
-    """Where things are, white in pictures of the image's aspect; they are brought to its size.
-
-    Attributes:
-        subject: what is seen of the subject.
-        amodal: the whole subject, with what something hides; None where nothing does.
-        shadow: its shadow, which goes away with it and says where the light is.
-    """
-
-    subject: Path
-    amodal: Path | None = None
-    shadow: Path | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Options:
-    """What is asked for.
-
-    Attributes:
-        to: two numbers with a comma between them, to the right and down: whole ones are pixels, ones with a point
-            shares of the picture's width and height.
-        scale: of width and height; None finds it by the depth model or the horizon.
-        horizon: its row, as a share of the height.
-        grow: px by which what is removed reaches over the masks; None is a hundredth of the longer side.
-        own: take the subject, with its effects, as the removing model gives it, rather than cut it out by its mask.
-        colours: how far colours move towards those of the new place without a model, 0..1.
-        shadow: ``cast`` by the light, ``paint`` by a model where the light's would fall, or ``none``.
-        light: that casts it; None is the one that the mask of the shadow tells, or ``reposition.AMBIENT``.
-        stance: of the subject; None tries both where the light is found by a shadow, and is else ``standing``.
-        seed: of the models' randomness.
-    """
-
-    to: str
-    scale: float | None = 1.0
-    horizon: float | None = None
-    grow: int | None = None
-    own: bool = False
-    colours: float = 0.0
-    shadow: ShadowKind = "cast"
-    light: Light | None = None
-    stance: Stance | None = None
-    seed: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,49 +71,11 @@ class Made:
 
 @dataclass(slots=True)
 class _Canvas:
-    """What the steps hand on: the picture and its masks, and the pictures made of them so far, by file name."""
+    """What the steps hand on: the picture and its masks, its name, and the pictures made so far, by file name."""
 
-    image: U8
-    subject: Mask
-    amodal: Mask | None
-    shadow: Mask | None
+    given: Opened
+    name: str
     files: dict[str, U8] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
-
-
-def load_tools(model: str, complete: str, harmonise: str, depth: str, **loading: Any) -> Tools:
-    """The models of the steps by name.
-
-    Args:
-        model: removes; see ``toolkit.decomposers.load``.
-        complete: paints; empty is none.
-        harmonise: a run of ``seele``; ``none`` and ``colour`` need no model.
-        depth: a name of ``toolkit.depth.DEPTH``, or empty.
-        loading: ``weights``, ``device`` and ``base`` of ``decomposers.load``.
-
-    Raises:
-        UsageError: no such model.
-        MissingWeights: weights are not on this machine.
-    """
-    return Tools(
-        remove=load(model, keep="mask", **loading),
-        complete=load(complete, keep="mask", task="complete", **loading) if complete else None,
-        harmonise=load(harmonise, task="harmonise", **loading) if harmonise not in ("none", "colour") else None,
-        depth=load_depth(depth, loading.get("weights")) if depth else None,
-    )
-
-
-def sun(azimuth: float, elevation: float, strength: float) -> Light:
-    """A light of the sun's kind; see :class:`~layerkit.toolkit.shadow.Light`.
-
-    Raises:
-        UsageError: a value out of range.
-    """
-    if not (0 < elevation < 90 and 0 <= strength <= MAX_SHADOW):
-        raise UsageError(
-            f"--light: expected an elevation in 0..90 and a strength in 0..{MAX_SHADOW}, got {elevation}, {strength}"
-        )
-    return Light(azimuth=azimuth, elevation=elevation, size=steps.AMBIENT.size / 6, strength=strength, contact=0.2)
 
 
 def reposition(
@@ -213,17 +96,17 @@ def reposition(
         UsageError: the picture, a mask, a move or a scale is of no use, or something is in the way.
         BadImage: a model cannot do it.
     """
-    if (out / RECORD).exists() and not overwrite:
-        raise UsageError(f"--out: {out} is there already; name another folder, or add --overwrite")
-    canvas = _opened(source, masks)
-    shift = _pixels(options.to, canvas.subject.shape)
+    _expect_free(out, overwrite=overwrite)
+    expect_use(masks, tools, options)
+    canvas = _Canvas(opened(source, masks), source.stem)
+    shift = pixels(options.to, canvas.given.subject.shape)
     background = _removed(canvas, tools, options)
     subject = _cut(canvas, tools, options)
     scale, scale_by = _scale(canvas, background, shift, tools, options)
     placed = _placed(canvas, subject, shift, scale)
-    placed = _harmonised(canvas, placed, background, tools, options)
     light, stance = _light(canvas, subject, background, options)
-    _lit(canvas, placed, background, light, stance, tools, options)
+    layer = _harmonised(canvas, placed.layer, background, tools, options)
+    _lit(canvas, placed, layer, background, light, stance, tools, options)
     made = Made(
         image=str(source),
         masks={name: str(path) for name, path in asdict(masks).items() if path},
@@ -235,57 +118,23 @@ def reposition(
         stance=stance,
         seed=options.seed,
         files=tuple(canvas.files),
-        notes=tuple(canvas.notes),
+        notes=_notes(canvas),
     )
     _write(canvas, made, out)
     return made
 
 
-# ---- what comes in
+def _expect_free(out: Path, *, overwrite: bool) -> None:
+    if (out / RECORD).exists() and not overwrite:
+        raise UsageError(f"--out: {out} is there already; name another folder, or add --overwrite")
+    there = next(path for path in (out, *out.absolute().parents) if path.exists())
+    if not there.is_dir():
+        raise UsageError(f"--out: expected a folder, got {out}, where {there} is a file; name another one")
 
 
-def _opened(source: Path, masks: Masks) -> _Canvas:
-    try:
-        image = images.read(source)
-    except BadImage as error:
-        raise UsageError(f"expected a picture, got {source}: {error.detail}") from error
-    subject = _mask("--mask", masks.subject, image)
-    amodal = _mask("--amodal", masks.amodal, image) if masks.amodal else None
-    shadow = _mask("--shadow-mask", masks.shadow, image) if masks.shadow else None
-    if amodal is not None and not (amodal & ~subject).any():
-        raise UsageError(f"--amodal: expected more than the mask of what is seen, got no more in {masks.amodal}")
-    canvas = _Canvas(image, subject, amodal, shadow)
-    if border_share(subject) > 0:
-        canvas.notes.append("the subject touches the picture's border: what lies beyond it stays missing")
-    return canvas
-
-
-def _mask(option: str, path: Path, image: U8) -> Mask:
-    try:
-        picture = images.read(path)
-    except BadImage as error:
-        raise UsageError(f"{option}: expected a picture, white where it is, got {path}: {error.detail}") from error
-    (height, width), (rows, columns) = image.shape[:2], picture.shape[:2]
-    if abs(rows * width - columns * height) > max(height, width, rows, columns):  # more than a pixel of rounding
-        raise UsageError(
-            f"{option}: expected a mask of the picture's aspect, {width}x{height}, got {columns}x{rows} in {path}"
-        )
-    mask = resize_mask(picture.max(axis=2) > 127, (height, width))
-    if not 0 < mask.mean() <= _LARGEST:
-        raise UsageError(f"{option}: expected a mask that is white where it is, {mask.mean():.0%} of {path} is white")
-    return mask
-
-
-def _pixels(text: str, shape: tuple[int, ...]) -> tuple[int, int]:
-    """The move in whole pixels; see :class:`Options`."""
-    parts = [part.strip() for part in text.split(",")]
-    if len(parts) != 2 or not all(re.fullmatch(r"[+-]?\d+|[+-]?\d*\.\d+", part) for part in parts):
-        raise UsageError(f"--to: expected DX,DY, whole pixels or shares such as 0.25,-0.1, got {text!r}")
-    extents = shape[1], shape[0]
-    dx, dy = (
-        round(float(part) * extent) if "." in part else int(part) for part, extent in zip(parts, extents, strict=True)
-    )
-    return dx, dy
+def _notes(canvas: _Canvas) -> tuple[str, ...]:
+    cut = border_share(canvas.given.subject) > 0
+    return ("the subject touches the picture's border: what lies beyond it stays missing",) if cut else ()
 
 
 # ---- the steps
@@ -293,28 +142,27 @@ def _pixels(text: str, shape: tuple[int, ...]) -> tuple[int, int]:
 
 def _removed(canvas: _Canvas, tools: Tools, options: Options) -> U8:
     """The picture without the subject and its shadow; the model's own subject is kept for :func:`_cut`."""
-    grow = round(max(canvas.subject.shape) / 100) if options.grow is None else options.grow
-    gone = canvas.subject if canvas.shadow is None else canvas.subject | canvas.shadow
-    made = tools.remove(canvas.image, dilated(gone, grow), generator(str(options.seed), "remove"))
+    image, subject, _, shadow = canvas.given
+    gone = dilated(subject if shadow is None else subject | shadow, margin(options.grow, subject.shape))
+    made = tools.remove(image, gone, generator(str(options.seed), "remove"), canvas.name)
     canvas.files["removed.png"] = made.background
     return made.background
 
 
 def _cut(canvas: _Canvas, tools: Tools, options: Options) -> U8:
     """The subject alone, completed if it was hidden in part."""
-    whole, mask = canvas.image, canvas.subject
+    picture, mask, amodal, _ = canvas.given
     if options.own:
-        own = tools.remove(whole, mask, generator(str(options.seed), "subject")).foreground
+        own = tools.remove(picture, mask, generator(str(options.seed), "subject"), canvas.name).foreground
         if own is None:
             raise UsageError(f"--own: expected a model that gives foregrounds, got {tools.remove.name}; leave it out")
         canvas.files["subject.png"] = own
         return own
-    if canvas.amodal is not None and tools.complete is not None:
-        hidden = dilated(canvas.amodal & ~mask, 2)
-        whole = tools.complete(whole, hidden, generator(str(options.seed), "complete")).background
-        canvas.files["completed.png"] = whole
-        mask = mask | canvas.amodal
-    canvas.files["subject.png"] = cut_out(whole, mask, max(2, round(max(mask.shape) / _BAND)))
+    if amodal is not None and tools.complete is not None:
+        hidden = dilated(amodal & ~mask, 2)
+        made = tools.complete(picture, hidden, generator(str(options.seed), "complete"), canvas.name)
+        picture = canvas.files["completed.png"] = made.background
+    canvas.files["subject.png"] = cut_out(picture, canvas.given.whole, max(2, round(max(mask.shape) / _BAND)))
     return canvas.files["subject.png"]
 
 
@@ -324,31 +172,27 @@ def _scale(
     """The scale, and what it was found by."""
     if options.scale is not None:
         return options.scale, "given"
-    x, y = steps.foot_of(canvas.subject)
+    x, y = steps.foot_of(canvas.given.whole)
     target = x + shift[0], y + shift[1]
     if options.horizon is not None:
         return steps.scale_by_horizon((x, y), target, options.horizon * len(background)), "horizon"
-    if tools.depth is None:
-        raise UsageError("--scale auto: expected --depth with a depth model, or --horizon; got neither")
+    assert tools.depth is not None  # ``expect_use`` said so
     return steps.scale_by_depth(tools.depth(background), (x, y), target), "depth"
 
 
-def _placed(canvas: _Canvas, subject: U8, shift: tuple[int, int], scale: float) -> U8:
-    height, width = subject.shape[:2]
-    if abs(shift[0]) > width or abs(shift[1]) > height:
-        raise UsageError(f"--to: expected a move within {width}x{height} px, got {shift[0]}, {shift[1]}")
-    placed = edited(subject, Edit(move=(shift[0] / width, shift[1] / height), scale=scale, about="foot"))
-    if not placed[..., 3].any():
+def _placed(canvas: _Canvas, subject: U8, shift: tuple[int, int], scale: float) -> steps.Placed:
+    placed = steps.set_down(subject, shift, scale)
+    if not placed.layer[..., 3].any():
         raise UsageError(f"--to: {shift[0]}, {shift[1]} px takes the whole subject out of the picture; move it less")
-    canvas.files["placed.png"] = placed
+    canvas.files["placed.png"] = placed.layer
     return placed
 
 
 def _harmonised(canvas: _Canvas, placed: U8, background: U8, tools: Tools, options: Options) -> U8:
     if tools.harmonise is not None:
         composed, mask = over_u8(placed, background), placed[..., 3] > 0
-        picture = tools.harmonise(composed, mask, generator(str(options.seed), "harmonise")).background
-        placed = steps.recoloured(placed, background, picture)
+        made = tools.harmonise(composed, mask, generator(str(options.seed), "harmonise"), canvas.name)
+        placed = steps.recoloured(placed, background, made.background)
     elif options.colours:
         placed = steps.harmonised(placed, background, options.colours)
     else:
@@ -361,38 +205,42 @@ def _light(canvas: _Canvas, subject: U8, background: U8, options: Options) -> tu
     """The light that is given, or that the old shadow tells, or an even one."""
     if options.shadow == "none":
         return None, options.stance or "standing"
-    if options.light is None and canvas.shadow is not None:
-        alpha, stances = (
-            np.ascontiguousarray(subject[..., 3]),
-            (options.stance,) if options.stance else get_args(Stance),
-        )
-        return steps.light_of(alpha, canvas.shadow, canvas.image, background, stances)
+    image, shadow = canvas.given.image, canvas.given.shadow
+    if options.light is None and shadow is not None:
+        stances = (options.stance,) if options.stance else get_args(Stance)
+        return steps.light_of(np.ascontiguousarray(subject[..., 3]), shadow, image, background, stances)
     return options.light or steps.AMBIENT, options.stance or "standing"
 
 
 def _lit(
-    canvas: _Canvas, placed: U8, background: U8, light: Light | None, stance: Stance, tools: Tools, options: Options
+    canvas: _Canvas,
+    placed: steps.Placed,
+    layer: U8,
+    background: U8,
+    light: Light | None,
+    stance: Stance,
+    tools: Tools,
+    options: Options,
 ) -> None:
-    """The result, with the shadow, as the last of the files."""
-    foreground, result = placed, over_u8(placed, background)
+    """The result of a layer, harmonised or as it was placed, with the shadow, as the last of the files."""
+    foreground, result = layer, over_u8(layer, background)
     if light is not None:
-        foreground, cast = steps.shaded(placed, light, stance)
-        canvas.files["shadow.png"] = cast
+        cast = canvas.files["shadow.png"] = placed.shadow(light, stance)
         if options.shadow == "paint":
-            foreground, result = placed, _painted(result, cast, placed, tools, options)
+            result = _painted(canvas, result, cast, layer, tools, options)
         else:
+            foreground = fold_shadow_u8(layer[..., :3], layer[..., 3], cast)
             result = over_u8(foreground, background)
     canvas.files |= {"background.png": background, "foreground.png": foreground, "result.png": result}
 
 
-def _painted(picture: U8, cast: U8, placed: U8, tools: Tools, options: Options) -> U8:
-    if tools.complete is None:
-        raise UsageError("--shadow paint: expected --complete with a model that paints, got none")
-    hole = (cast > _FAINT) & (placed[..., 3] == 0)
+def _painted(canvas: _Canvas, picture: U8, cast: U8, layer: U8, tools: Tools, options: Options) -> U8:
+    assert tools.complete is not None  # ``expect_use`` said so
+    hole = (cast > _FAINT) & (layer[..., 3] == 0)
     if not hole.any():
         return picture
-    made = tools.complete(picture, hole, generator(str(options.seed), "shadow")).background
-    return np.where(hole[..., None], made, picture)
+    made = tools.complete(picture, hole, generator(str(options.seed), "shadow"), canvas.name)
+    return np.where(hole[..., None], made.background, picture)
 
 
 # ---- what goes out
@@ -411,8 +259,8 @@ def _write(canvas: _Canvas, made: Made, out: Path) -> None:
 
 def _strip(canvas: _Canvas, name: str) -> U8:
     shown: Sequence[tuple[str, U8]] = [
-        ("image", canvas.image),
-        ("mask", canvas.subject.astype(np.uint8) * 255),
+        ("image", canvas.given.image),
+        ("mask", canvas.given.subject.astype(np.uint8) * 255),
         *((Path(file).stem, picture) for file, picture in canvas.files.items() if file not in _LAYERS),
     ]
     return sheet([title for title, _ in shown], [(name, [picture for _, picture in shown])], _SIDE)

@@ -4,15 +4,18 @@ The order is SEELE's (arXiv 2401.16861, sec. 3): the subject is removed, complet
 casts a shadow. Pictures are 8-bit (H, W, 3), layers straight RGBA (H, W, 4), masks bool (H, W).
 """
 
+import math
 from collections.abc import Sequence
 from itertools import product
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from ..manifests.errors import UsageError
-from .compose import MAX_SHADOW, fold_shadow_u8, resize, to_u8, unblend
+from .compose import MAX_SHADOW, resize, to_u8, unblend
+from .edit import Edit, edited
 from .harmonise import transfer_colour
 from .matte import Box, bounding_box, mask_of
 from .shadow import Light, Stance, cast_shadow
@@ -103,6 +106,58 @@ def _trusted(factor: float, option: str) -> float:
     return factor
 
 
+# ---- at its place
+
+
+class Placed(NamedTuple):
+    """A subject at its place.
+
+    Attributes:
+        layer: what the picture shows of it, straight RGBA (H, W, 4).
+        whole: its alpha (h, w), also beyond the picture, up to half a side of it.
+        picture: where the picture lies in ``whole``.
+    """
+
+    layer: U8
+    whole: U8
+    picture: Box
+
+    def shadow(self, light: Light, stance: Stance) -> U8:
+        """The shadow of the whole subject on the picture, 8-bit attenuation (H, W)."""
+        cast = cast_shadow(self.whole, light, stance=stance)[self.picture.slices]
+        return np.rint(cast * 255).astype(np.uint8)
+
+
+def set_down(subject: U8, shift: tuple[int, int], scale: float) -> Placed:
+    """Move and scale a subject about its foot.
+
+    Args:
+        subject: straight RGBA (H, W, 4), on the picture's canvas.
+        shift: to the right and down, px, within the picture's sides.
+        scale: of its width and height.
+    """
+    height, width = subject.shape[:2]
+    top, left, bottom, right = _beyond(subject, shift, scale)
+    wider = cv2.copyMakeBorder(subject, top, bottom, left, right, cv2.BORDER_CONSTANT)
+    move = shift[0] / wider.shape[1], shift[1] / wider.shape[0]
+    whole = edited(np.asarray(wider, np.uint8), Edit(move=move, scale=scale, about="foot"))
+    picture = Box(top, left, top + height, left + width)
+    return Placed(np.ascontiguousarray(whole[picture.slices]), np.ascontiguousarray(whole[..., 3]), picture)
+
+
+def _beyond(subject: U8, shift: tuple[int, int], scale: float) -> tuple[int, int, int, int]:
+    """How far a subject will reach over the top, left, bottom and right of the picture, at most half its sides, px."""
+    box = bounding_box(subject[..., 3])
+    if box is None:
+        return 0, 0, 0, 0
+    height, width = subject.shape[:2]
+    x, foot = (box.left + box.right) / 2 + shift[0], box.bottom + shift[1]
+    down, across = math.ceil(box.height * scale), math.ceil(box.width * scale / 2)
+    top, bottom = (min(max(0, math.ceil(one)), height // 2) for one in (down - foot, foot - height))
+    left, right = (min(max(0, math.ceil(one)), width // 2) for one in (across - x, x + across - width))
+    return top, left, bottom, right
+
+
 # ---- colours and shadow
 
 
@@ -123,13 +178,6 @@ def recoloured(placed: U8, background: U8, picture: U8) -> U8:
     alpha = placed[..., 3].astype(np.float32) / 255
     colour = unblend(picture.astype(np.float32) / 255, alpha, background.astype(np.float32) / 255)
     return np.dstack([to_u8(colour), placed[..., 3]])
-
-
-def shaded(placed: U8, light: Light, stance: Stance) -> tuple[U8, U8]:
-    """A placed subject with its shadow folded in (H, W, 4), and that shadow (H, W), 8-bit attenuation."""
-    alpha = np.ascontiguousarray(placed[..., 3])
-    cast = np.rint(cast_shadow(alpha, light, stance=stance) * 255).astype(np.uint8)
-    return fold_shadow_u8(placed[..., :3], alpha, cast), cast
 
 
 def light_of(

@@ -1,6 +1,7 @@
 """``layerkit reposition`` from files to files: which steps run, what they leave, and what is refused."""
 
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +11,8 @@ import pytest
 from skimage import data
 
 from layerkit.manifests.errors import UsageError
-from layerkit.pipelines.reposition import Masks, Options, Tools, load_tools, reposition, sun
+from layerkit.pipelines.reposition import reposition
+from layerkit.pipelines.reposition_asked import Masks, Options, Tools, load_tools, sun
 from layerkit.toolkit import images
 from layerkit.toolkit.compose import over_u8
 from layerkit.toolkit.decomposers import load
@@ -34,6 +36,15 @@ class Cutter(Traits):
         rgba = np.dstack([image, np.where(mask, 255, 0).astype(np.uint8)])
         rgba[mask.any(1).nonzero()[0].max() + 1, mask.any(0)] = (0, 0, 0, 90)
         return Decomposition(np.full_like(image, 90), np.where(rgba[..., 3:] > 0, rgba, 0))
+
+
+class Ramp:
+    """A depth model: nearer the lower a pixel is."""
+
+    name, revision = "ramp", "1"
+
+    def __call__(self, image):
+        return np.repeat(np.linspace(0, 1, len(image), dtype=np.float32)[:, None], image.shape[1], 1)
 
 
 PAINTER = checked(Painter(name="painter", revision="1", licence="none needed"))
@@ -191,7 +202,12 @@ def test_masks_of_another_size_are_brought_to_the_pictures(scene, tmp_path: Path
         ({"to": "1e3,0"}, "--to: expected DX,DY"),
         ({"to": "200,0"}, "--to: expected a move within 128x96 px, got 200, 0"),
         ({"to": "127,0"}, "takes the whole subject out of the picture"),
-        ({"to": "5,0", "scale": 0.0}, "scale: expected a factor above 0"),
+        ({"to": "5,0", "scale": 0.0}, "--scale: expected a factor above 0"),
+        ({"to": "5,0", "scale": math.nan}, "--scale: expected a factor above 0"),
+        ({"to": "5,0", "scale": None, "horizon": math.nan}, "--horizon: expected a share"),
+        ({"to": "5,0", "horizon": 0.2}, "--horizon: expected with --scale auto, got scale 1"),
+        ({"to": "5,0", "grow": -1}, "--grow: expected pixels from 0, got -1"),
+        ({"to": "5,0", "grow": 33}, "--grow: expected at most a quarter of the longer side, 128 px, got 33"),
         ({"to": "5,0", "scale": 9.0}, "scale: expected a factor above 0, at most 8"),
     ],
 )
@@ -215,8 +231,72 @@ def test_masks_of_no_use_are_refused(scene, tmp_path: Path):
         (Masks(subject=mask, amodal=mask), "--amodal: expected more than the mask of what is seen"),
     ]
     for masks, message in cases:
+        tools = replace(TELEA, complete=PAINTER if masks.amodal else None)
         with pytest.raises(UsageError, match=message):
-            reposition(image, masks, TELEA, STILL, tmp_path / "out")
+            reposition(image, masks, tools, STILL, tmp_path / "out")
+
+
+def test_what_would_be_passed_over_in_silence_is_refused(scene, tmp_path: Path):
+    image, mask = scene
+    whole = write(tmp_path / "whole.png", np.full(SIZE, 255, np.uint8))
+    amodal, complete = Masks(subject=mask, amodal=whole), replace(TELEA, complete=PAINTER)
+    cases = [
+        (amodal, TELEA, STILL, "--amodal: expected --complete"),
+        (amodal, complete, replace(STILL, own=True), "--own: expected without --amodal"),
+        (Masks(subject=mask), complete, STILL, "--complete: expected --amodal or --shadow paint"),
+        (Masks(subject=mask), replace(TELEA, depth=Ramp()), STILL, "--depth: expected with --scale auto"),
+    ]
+    for masks, tools, options, message in cases:
+        with pytest.raises(UsageError, match=message):
+            reposition(image, masks, tools, options, tmp_path / "out")
+
+
+def test_a_folder_that_cannot_be_one_is_refused_before_anything_is_made(scene, tmp_path: Path):
+    image, mask = scene
+    for out in (image, image / "below"):
+        with pytest.raises(UsageError, match=r"--out: expected a folder, got .* is a file; name another one"):
+            reposition(tmp_path / "none.png", Masks(subject=mask), TELEA, STILL, out)
+
+
+def test_a_subject_partly_out_of_the_picture_casts_the_shadow_of_all_of_it(scene, tmp_path: Path):
+    """Its feet are below the picture: no shadow begins where the border cuts it."""
+    image, mask = scene
+    light = sun(90, 60, 0.7)  # away from the viewer, lower than the subject is high
+    reposition(image, Masks(subject=mask), TELEA, Options(to="30,60", light=light), tmp_path / "out")
+    alpha = read(tmp_path / "out" / "placed.png", alpha=True)[..., 3]
+    assert alpha[95, 55:70].all()
+    assert not read(tmp_path / "out" / "shadow.png").any()
+
+
+def test_a_speck_of_the_mask_goes_away_and_is_not_moved(scene, tmp_path: Path):
+    image, mask = scene
+    specked = read(mask)[..., 0].copy()
+    specked[90, 100] = 255
+    masks = Masks(subject=write(tmp_path / "specked.png", specked))
+    options = replace(STILL, to="10,10", scale=None, horizon=0.25)  # the speck would stand at row 91
+    made = reposition(image, masks, TELEA, options, tmp_path / "out")
+    assert made.scale == pytest.approx(46 / 36)
+    assert not read(tmp_path / "out" / "subject.png", alpha=True)[80:, 80:, 3].any()
+
+
+def test_what_is_hidden_of_a_subject_counts_for_where_it_stands(scene, tmp_path: Path):
+    image, mask = scene
+    whole = read(mask)[..., 0].copy()
+    whole[60:72, 20:44] = 255
+    masks = Masks(subject=mask, amodal=write(tmp_path / "amodal.png", whole))
+    options = replace(STILL, to="40,12", scale=None, horizon=0.25)  # feet at rows 72 and 84, horizon at 24
+    made = reposition(image, masks, replace(TELEA, complete=PAINTER), options, tmp_path / "out")
+    assert made.scale == pytest.approx(60 / 48)
+
+
+def test_pictures_that_another_program_made_are_found_by_the_pictures_name(scene, tmp_path: Path):
+    image, mask = scene
+    plate = np.full((*SIZE, 3), 77, np.uint8)
+    (tmp_path / "removed").mkdir()
+    write(tmp_path / "removed" / "image.png", plate)
+    tools = Tools(remove=load(f"predictions:{tmp_path / 'removed'}"))
+    reposition(image, Masks(subject=mask), tools, replace(STILL, to="40,0"), tmp_path / "out")
+    assert np.array_equal(read(tmp_path / "out" / "background.png"), plate)
 
 
 def test_nothing_is_written_over_unasked(scene, tmp_path: Path):
@@ -238,7 +318,7 @@ def test_a_subject_cut_by_the_border_is_noted(scene, tmp_path: Path):
 
 
 def test_who_does_not_harmonise_is_named():
-    with pytest.raises(UsageError, match="expected a run that harmonises, as of seele, got 'telea'"):
+    with pytest.raises(UsageError, match="expected none, colour or a run that harmonises, as of seele, got 'telea'"):
         load_tools("telea", "", "telea", "")
     assert load_tools("telea", "patchmatch", "colour", "").names().keys() == {"remove", "complete"}
     with pytest.raises(UsageError, match="--light: expected an elevation"):

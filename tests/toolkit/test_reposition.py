@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from skimage import data
 
 from layerkit.manifests.errors import UsageError
-from layerkit.toolkit.compose import over_u8
+from layerkit.toolkit.compose import fold_shadow_u8, over_u8
 from layerkit.toolkit.reposition import (
     foot_of,
     harmonised,
@@ -15,7 +15,7 @@ from layerkit.toolkit.reposition import (
     recoloured,
     scale_by_depth,
     scale_by_horizon,
-    shaded,
+    set_down,
 )
 from layerkit.toolkit.shadow import Light, cast_shadow
 
@@ -93,7 +93,8 @@ def test_harmonising_moves_colours_towards_those_around_and_leaves_alpha():
 def test_a_shadow_is_folded_into_the_subject():
     light = Light(azimuth=60, elevation=40, size=0.05, strength=0.7, contact=0.2)
     placed, background = figure(), np.full((120, 160, 3), 200, np.uint8)
-    foreground, cast = shaded(placed, light, "standing")
+    cast = set_down(placed, (0, 0), 1).shadow(light, "standing")
+    foreground = fold_shadow_u8(placed[..., :3], placed[..., 3], cast)
     assert cast.any()
     expected = np.where(placed[..., 3:] > 0, placed[..., :3], background * (1 - cast[..., None] / 255))
     assert np.abs(over_u8(foreground, background).astype(float) - expected).max() <= 1
@@ -120,3 +121,11 @@ def test_a_shadow_mask_without_a_pixel_outside_the_subject_tells_no_strength():
     grey = np.full((120, 160, 3), 180, np.uint8)
     found, how = light_of(alpha, alpha > 0, grey, grey, ("lying",))
     assert (found.strength, how) == (0.45, "lying")
+
+
+def test_a_subject_keeps_its_alpha_beyond_the_picture():
+    placed = set_down(figure(), (0, 60), 1.0)  # 30 px lower than the picture is high
+    assert placed.whole.shape == (150, 160)
+    assert np.array_equal(placed.whole[100:150], figure()[40:90, :, 3])
+    assert np.array_equal(placed.layer[84:, :, 3], placed.whole[84:120])
+    assert np.array_equal(set_down(figure(), (5, -3), 1.0).whole, np.roll(figure(), (-3, 5), (0, 1))[..., 3])

@@ -201,7 +201,7 @@ def load(
     options = Options(weights=weights, prompt=prompt, device=device)
     prefix, _, rest = name.partition(":")
     if task == "harmonise" and not is_run(Path(name).expanduser()):
-        raise UsageError(f"expected a run that harmonises, as of seele, got {name!r}")
+        raise UsageError(f"--harmonise: expected none, colour or a run that harmonises, as of seele, got {name!r}")
     if name in DECOMPOSERS:
         return checked(_named(name, DECOMPOSERS[name], options))
     if is_run(Path(name).expanduser()):
