@@ -1,7 +1,8 @@
 """Votes of people on the pictures of a report: ``votes.csv`` to fill in beside it, and what they say once it is.
 
 A line is a picture: suite, id of the case, model, where it lies, and how many people preferred it among those of the
-case, by ``quality`` and by ``consistency``; both are written empty. The next ``bench`` into the folder reads them.
+case, by ``quality`` and by ``consistency``; both are written empty. The next ``bench`` into the folder reads them. Of a
+model without a single count nobody was asked: it has no share, rather than one of nothing.
 """
 
 import csv
@@ -50,13 +51,15 @@ def _measures(outcome: Outcome) -> list[Measure]:
 
 
 def _told(outcome: Outcome, votes: Votes) -> Outcome:
-    """The outcome with a value a case for each question that anyone has answered of the suite."""
+    """The outcome with a value a case for each question that anyone has answered of the model; no answer is no vote."""
     totals: dict[tuple[str, str], float] = {}
     for (suite, id_, _), counts in votes.items():
         for name, count in counts.items():
             if suite == outcome.suite.name:
                 totals[id_, name] = totals.get((id_, name), 0) + count
-    answered = {name for _, name in totals}
+    answered = {
+        name for line, counts in votes.items() if line[::2] == (outcome.suite.name, outcome.model) for name in counts
+    }
     measures = [measure for measure in _measures(outcome) if measure.variant in answered]
     rows = [
         replace(row, values={**row.values, **_values(measures, votes.get(_line(outcome, row.id), {}), row.id, totals)})

@@ -268,6 +268,17 @@ def test_votes_of_people_are_asked_for_and_read_when_the_run_is_taken_up(res: Pa
     assert len(lines(out / "votes.csv")) == 3
 
 
+def test_a_model_that_nobody_was_asked_of_has_no_share(res: Path, tmp_path: Path):
+    out = tmp_path / "out"
+    report(out, "res", res, "identity")
+    fill(out / "votes.csv", {("identity", "p1_1-to-2"): {"quality": 4}})
+    values, table = report(out, "res", res, "identity", "mean-fill")
+    assert values["identity", "users:quality@whole"] == 1
+    assert ("mean-fill", "users:quality@whole") not in values
+    why = {(row["model"], row["metric"]): row["why"] for row in table["skipped"]}
+    assert why["mean-fill", "users:quality@whole"].startswith("no votes of people")
+
+
 @pytest.mark.parametrize("count", ["-1", "many", "nan", "inf"])
 def test_a_count_that_is_none_is_named(res: Path, tmp_path: Path, count: str):
     report(tmp_path / "out", "res", res, "identity")
