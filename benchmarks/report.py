@@ -12,11 +12,11 @@ from ..manifests.references import rows_for
 from ..manifests.report_files import PLACES, REPORT, SAMPLES
 from ..manifests.suites import Suite
 from ..toolkit.files import write_atomically
-from .measures import Measure, parse_measure
 from .options import BenchOptions
 from .reports.html import render_html
 from .reports.samples import write_samples
 from .reports.tables import render_csv, render_latex, render_markdown
+from .reports.view import column_of, is_main
 from .results import breakdowns_of, results_of
 from .run import Outcome
 
@@ -52,17 +52,14 @@ class Report:
     environment: dict[str, Any]
 
     def describe(self, out: str) -> str:
-        """The main results in words."""
-        main = {suite["name"]: parse_measure(suite["main"]) for suite in self.suites}
+        """The main results in words: of each suite its main measure, or the first that was taken."""
         lines = [
             f"{row['suite']}  {row['model']}  {row['metric']}:{row['variant']}@{row['region']}  {_told(row)}"
-            for row in self.results
-            if (row["metric"], row["variant"], row["region"]) == _place(main[row["suite"]])
+            for suite in self.suites
+            for row in _main_of(suite, [row for row in self.results if row["suite"] == suite["name"]])
         ]
         if self.skipped:
-            lines.append(
-                f"skipped   {len(self.skipped)} measures, most for missing weights; {out}/report.md says which"
-            )
+            lines.append(f"skipped   {len(self.skipped)} measures; {out}/report.md says which, and why")
         return "\n".join([*lines, f"report    {out}/report.html"])
 
 
@@ -88,14 +85,15 @@ def report_of(outcomes: Sequence[Outcome], options: BenchOptions) -> Report:
     )
 
 
-def _place(measure: Measure) -> tuple[str, str, str]:
-    return measure.metric, measure.variant, measure.region
+def _main_of(suite: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    main = [row for row in rows if is_main(column_of(row), suite["main"])]
+    return main or [row for row in rows if column_of(row) == column_of(rows[0])]
 
 
 def _told(row: Mapping[str, Any]) -> str:
-    low, high = row["ci95"]
-    interval = f" [{low:.2f}, {high:.2f}]" if None not in (low, high) else ""
-    return f"{row['value']:.2f}{interval}, n = {row['n']}" if row["value"] is not None else "-"
+    (low, high), text = row["ci95"], column_of(row).text
+    interval = f" [{text(low)}, {text(high)}]" if None not in (low, high) else ""
+    return f"{text(row['value'])}{interval}, n = {row['n']}" if row["value"] is not None else "-"
 
 
 def _references(suite: Suite) -> list[dict[str, Any]]:

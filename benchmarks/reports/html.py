@@ -10,7 +10,7 @@ from ..run import Outcome
 from .breakdowns import Breakdown, breakdown, broken_down
 from .plots import Bar, interval_plot, line_plot
 from .strips import Strip, strips
-from .tables import LEGEND, elsewhere_table, environment, interval_text
+from .tables import LEGEND, apart, environment, interval_text, published_table
 from .view import Column, Published, SuiteView, as_printed, facts, not_measured, notes_on, views
 
 _WIDE_FACTS = ("Metrics", "SHA-256 of ids")
@@ -157,9 +157,8 @@ def _left_out(view: SuiteView) -> Iterator[str]:
     if view.dropped:
         title = f"Dropped cases: {len(view.dropped)}"
         yield f"<h3>{title}</h3>" + text_table(title, view.dropped, ("id", "reason", "detail"))
-    if view.elsewhere:
-        title = "Published under other protocols: not comparable with the above"
-        yield folded(title, text_table(title, *elsewhere_table(view)))
+    for title, published in apart(view):
+        yield folded(title, text_table(title, *published_table(published)))
 
 
 def _closing(table: Mapping[str, Any]) -> Iterator[str]:

@@ -89,8 +89,8 @@ def _md_suite(view: SuiteView) -> Iterator[str]:
         yield from ("### Not measured", "", *_md_dicts(not_measured(view), ("measures", "models", "why")))
     if view.dropped:
         yield from ("### Dropped cases", "", *_md_dicts(view.dropped, ("id", "reason", "detail")))
-    if view.elsewhere:
-        yield from ("### Published under other protocols: not comparable", "", *_md_dicts(*elsewhere_table(view)))
+    for title, published in apart(view):
+        yield from (f"### {title}", "", *_md_dicts(*published_table(published)))
 
 
 def _md_group(view: SuiteView, columns: Sequence[Column]) -> Iterator[str]:
@@ -132,10 +132,19 @@ def _md_breakdown(view: SuiteView, main: Column, split: Breakdown) -> Iterator[s
     yield from _md_table(["group", "n", *map(_md, view.models)], rows)
 
 
-def elsewhere_table(view: SuiteView) -> tuple[list[dict[str, str]], tuple[str, ...]]:
-    """Published rows that may not stand beside ours, as table rows and their keys."""
+def apart(view: SuiteView) -> list[tuple[str, Sequence[Cells]]]:
+    """The published rows that do not stand beside ours, by why."""
+    told = [
+        ("Published under this protocol, of measures that were not taken here", view.untaken),
+        ("Published under other protocols: not comparable", view.elsewhere),
+    ]
+    return [(title, rows) for title, rows in told if rows]
+
+
+def published_table(published: Sequence[Cells]) -> tuple[list[dict[str, str]], tuple[str, ...]]:
+    """Published rows as table rows and their keys."""
     keys = ("method", "dataset", "size", "mask", "metric", "variant", "region", "value", "source", "note")
-    rows = [{key: str(row.get(key, "")) for key in keys} | {"source": source_of(row)} for row in view.elsewhere]
+    rows = [{key: str(row.get(key, "")) for key in keys} | {"source": source_of(row)} for row in published]
     return rows, keys
 
 

@@ -114,6 +114,7 @@ class SuiteView:
         cells: row of the results by model and column.
         best: which of them are best, where there are two models or more.
         published: rows of the same protocol that fit a column.
+        untaken: published rows of the same protocol, of measures that were not taken.
         elsewhere: published rows of other protocols.
         breakdowns: means by group of cases.
         skipped: what was not measured.
@@ -128,6 +129,7 @@ class SuiteView:
     cells: Mapping[tuple[str, Column], Cells]
     best: frozenset[tuple[str, Column]]
     published: Sequence[Published]
+    untaken: Sequence[Cells]
     elsewhere: Sequence[Cells]
     breakdowns: Sequence[Cells]
     skipped: Sequence[Mapping[str, str]]
@@ -181,7 +183,8 @@ def _view(suite: Mapping[str, Any], table: Mapping[str, Any]) -> SuiteView:
         cells=cells,
         best=frozenset(one for column in columns for one in _best(column, cells)),
         published=_published(beside),
-        elsewhere=[row for row in mine["references"] if all(row is not one for one, _ in beside)],
+        untaken=[row for row in mine["references"] if row["same_protocol"] and _beside(row, columns) is None],
+        elsewhere=[row for row in mine["references"] if not row["same_protocol"]],
         breakdowns=mine["breakdowns"],
         skipped=mine["skipped"],
         dropped=mine["dropped"],
@@ -265,7 +268,8 @@ def facts(view: SuiteView) -> list[tuple[str, str]]:
 
 
 def _told_cases(view: SuiteView) -> str:
-    drawn = f"{view.suite['n'] or 'all'} drawn: {view.suite['draw']}, seed {view.suite['seed']}"
+    number = f"up to {view.suite['n']}" if view.suite["n"] else "all"
+    drawn = f"{number} drawn: {view.suite['draw']}, seed {view.suite['seed']}"
     limited = f"; limited to {view.limit}" if view.limit is not None else ""
     return f"{view.n} scored, {len(view.dropped)} dropped; {drawn}{limited}"
 

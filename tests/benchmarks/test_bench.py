@@ -198,6 +198,28 @@ def test_a_model_without_weights_is_skipped_and_the_others_are_scored(tmp_path: 
         go(tmp_path / "out", "lama", limit=2, strict=True)
 
 
+def test_a_suite_without_its_main_measure_is_told_by_the_first_that_was_taken():
+    row = {"suite": "res", "metric": "ssim", "variant": "gaussian", "region": "whole", "ci95": [0.1234, None], "n": 2}
+    other = {**row, "metric": "psnr", "variant": "area", "model": "a", "value": 9.0}
+    report = Report(
+        schema=1,
+        results=[{**row, "model": "a", "value": 0.98765}, {**row, "model": "b", "value": None}, other],
+        breakdowns=[],
+        skipped=[{"model": "a", "suite": "res", "metric": "lpips:alex@whole", "why": "no weights"}],
+        dropped=[],
+        references=[],
+        suites=[{"name": "res", "main": "lpips:alex"}, {"name": "aim-500", "main": "sad"}],
+        models=[],
+        environment={},
+    )
+    assert report.describe("out").splitlines() == [
+        "res  a  ssim:gaussian@whole  0.9877, n = 2",
+        "res  b  ssim:gaussian@whole  -",
+        "skipped   1 measures; out/report.md says which, and why",
+        "report    out/report.html",
+    ]
+
+
 def test_a_model_is_passed_over_where_a_suite_of_the_other_kind_is_scored_as_well(tmp_path: Path):
     demo, texts = SUITES["demo"], SUITES["ll2i"]
     drawer, remover = tmp_path / "drawer", tmp_path / "remover"

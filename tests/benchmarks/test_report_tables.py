@@ -79,7 +79,8 @@ def test_published_rows_of_the_protocol_stand_beside_ours_and_others_apart(outco
     made = table(outcome("a", {"psnr": [20.0, 22.0]}), references=references)
     (view,) = views(made)
     assert [one.method for one in view.published] == ["Published", "Unclear"]
-    assert [row["method"] for row in view.elsewhere] == ["Elsewhere", "Untaken"]
+    assert [row["method"] for row in view.elsewhere] == ["Elsewhere"]
+    assert [row["method"] for row in view.untaken] == ["Untaken"]
     text = render_markdown(made)
     before, after = text.split("### Published under other protocols: not comparable")
     assert "*Published* (published: paper, n 100, evidence S, verified) | 26.4 |" in before
@@ -87,6 +88,9 @@ def test_published_rows_of_the_protocol_stand_beside_ours_and_others_apart(outco
     assert "Published by paper: frames unknown." in before
     assert "Elsewhere" in after
     assert "Elsewhere" not in before
+    beside, untaken = before.split("### Published under this protocol, of measures that were not taken here")
+    assert "| Untaken |" in untaken
+    assert "Untaken" not in beside
 
 
 def test_what_was_not_measured_is_told_once_for_each_reason(outcome, table):
@@ -98,7 +102,7 @@ def test_what_was_not_measured_is_told_once_for_each_reason(outcome, table):
 def test_dropped_cases_are_listed(outcome, table):
     made = table(outcome("a", {"psnr": [1.0]}, dropped=(Dropped("id-7", "unreadable", "broken"),)))
     assert "| id-7 | unreadable | broken |" in render_markdown(made)
-    assert dict(facts(views(made)[0]))["Cases"] == "1 scored, 1 dropped; 48 drawn: all, seed 0"
+    assert dict(facts(views(made)[0]))["Cases"] == "1 scored, 1 dropped; up to 48 drawn: all, seed 0"
 
 
 def test_facts_of_a_protocol(outcome, table):
