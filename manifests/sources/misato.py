@@ -36,7 +36,7 @@ def pairs(root: Path, split: str = "512") -> Iterator[Pair]:
     folder = next((place / split for place in places if (place / split / "image").is_dir()), None)
     if folder is None or not (folder / "mask").is_dir():
         raise UsageError(f"{root}: expected MISATO's {split}/image and {split}/mask, here or in a folder, found none")
-    return (_pair(path) for path in sorted((folder / "image").glob("*.png")))
+    return (_pair(path) for path in sorted((folder / "image").glob("[!.]*.png")))
 
 
 def _pair(path: Path) -> Pair:

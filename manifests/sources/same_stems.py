@@ -77,7 +77,7 @@ def _folders(root: Path, *names: str) -> tuple[Path, dict[str, dict[str, Path]]]
 
 
 def _pictures(folder: Path) -> dict[str, Path]:
-    return {path.stem: path for path in sorted(folder.iterdir()) if path.suffix.lower() in _PICTURES}
+    return {path.stem: path for path in sorted(folder.glob("[!.]*")) if path.suffix.lower() in _PICTURES}
 
 
 def _categories(folder: Path) -> dict[str, str]:

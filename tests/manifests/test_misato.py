@@ -47,3 +47,8 @@ def test_a_name_that_is_no_number_has_no_category_and_a_missing_mask_is_a_drop(t
     assert [pair.category for pair in named] == ["", ""]
     assert lacking.drop.startswith("missing_mask: expected ")
     assert "000001.png or " in lacking.drop
+
+
+def test_hidden_files_are_no_pictures(tmp_path: Path):
+    laid(tmp_path, "512", "0001.png", "._0001.png", masks=("0001.png", "._0001.png"))
+    assert [pair.id for pair in pairs(tmp_path)] == ["0001"]

@@ -18,6 +18,7 @@ def laid(root: Path, *names: str) -> Path:
 
 def test_removalbench(tmp_path: Path):
     laid(tmp_path / "RemovalBench", *(f"{folder}/{k}.png" for folder in ("images", "masks", "gt") for k in (1, 2, 3)))
+    laid(tmp_path / "RemovalBench", "images/._1.png", "masks/._1.png", "gt/._1.png")
     (tmp_path / "RemovalBench/masks/2.png").unlink()
     (tmp_path / "RemovalBench/gt/3.png").unlink()
     first, second, third = removalbench(tmp_path)

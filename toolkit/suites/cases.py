@@ -180,7 +180,7 @@ def _fitted(id_: str, scene: str, decoded: Decoded, suite: Suite, *, is_scaled: 
     size = _size(decoded.image.shape, suite)
     tight = resize_mask(decoded.masks[suite.mask], size)
     if not tight.any():
-        raise BadImage("empty_mask", f"expected an object in the {suite.mask} mask, got no pixel of it at {size}")
+        raise BadImage("empty_mask", f"expected white in the {suite.mask} mask, got no pixel of it at {size}")
     mask = _dilated(tight, suite.dilate)
     image = compose.resize(decoded.image, size)
     background = None if decoded.background is None else compose.resize(decoded.background, size)

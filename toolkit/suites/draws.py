@@ -99,5 +99,6 @@ def _check(suite: Suite, found: list[Pair]) -> None:
     masks = {name for pair in found for name in pair.masks if not pair.drop}
     if masks and suite.mask not in masks:
         raise UsageError(
-            f"suite {suite.name} needs {suite.mask} masks, got a data set with {', '.join(sorted(masks))} only"
+            f"suite {suite.name} needs {suite.mask} masks, got a data set with {', '.join(sorted(masks))} only; "
+            "add them, or choose another suite (layerkit ls suites)"
         )

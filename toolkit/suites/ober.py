@@ -2,8 +2,8 @@
 
 Parquet, so the reader stands here and not in ``manifests``, which reads nothing but what the standard library does:
 ``data/test-*.parquet`` and ``train-*``, or flat, with the columns ``input``, ``gt``, ``object_mask`` and
-``object_effect_mask`` (pictures as ``{bytes, path}``, white is the object), ``subset`` and ``split``. The test split
-has 808 rows, of several subsets; rows without ``gt`` have no truth. A pair's category is its subset.
+``object_effect_mask`` (pictures as ``{bytes, path}`` or bytes, white is the object), ``subset`` and ``split``. The test
+split has 808 rows, of several subsets; rows without ``gt`` have no truth. A pair's category is its subset.
 """
 
 from collections.abc import Iterator
@@ -48,11 +48,19 @@ def _rows(path: Path) -> Iterator[tuple[str, set[str]]]:
         with pq.ParquetFile(path) as table:
             for group in range(table.num_row_groups):
                 rows: Any = table.read_row_group(group, ["subset", *_PICTURES])
-                held = {name: pc.is_valid(pc.struct_field(rows[name], "bytes")).to_pylist() for name in _PICTURES}
+                held = {name: pc.is_valid(_bytes(rows[name])).to_pylist() for name in _PICTURES}
                 for k, subset in enumerate(rows["subset"].to_pylist()):
                     yield str(subset or ""), {name for name in _PICTURES if held[name][k]}
     except (OSError, KeyError, pa.ArrowException) as error:
         raise UsageError(f"{path}: expected a table with subset, {', '.join(_PICTURES)}: {error}") from error
+
+
+def _bytes(column: Any) -> Any:
+    """The bytes of a column of pictures: themselves, or a field of the structs that ``datasets`` writes."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    return pc.struct_field(column, "bytes") if pa.types.is_struct(column.type) else column
 
 
 def _pair(path: Path, row: int, subset: str, held: set[str]) -> Pair:

@@ -67,6 +67,16 @@ def test_rows_of_all_groups_and_tables_are_read_each_on_its_own(tmp_path: Path):
     assert {case.mask.sum() for case in cases(LOOSE, {"ober": tmp_path})} == {60}
 
 
+def test_columns_of_plain_bytes_are_read_as_well(tmp_path: Path):
+    plain = {name: one["bytes"] if isinstance(one, dict) else one for name, one in row(3).items()}
+    rows = [plain, plain | {"gt": None}]
+    schema = pa.schema([(name, pa.string() if name in ("subset", "split") else pa.binary()) for name in plain])
+    pq.write_table(pa.Table.from_pylist(rows, schema), tmp_path / "test.parquet")
+    whole, lacking = sorted(cases(OBER, {"ober": tmp_path}), key=lambda one: one.id)
+    np.testing.assert_array_equal(whole.image, noise(3))
+    assert lacking.reason == "missing_plate"
+
+
 def test_rows_without_a_truth_and_broken_pictures_are_drops(tmp_path: Path):
     table(
         tmp_path / "test-0.parquet",
