@@ -170,6 +170,8 @@ def test_a_subject_is_moved_and_every_step_is_kept(layerkit, tmp_path):
     assert status == 0
     assert "moved by -4, 2 px, scale 1 (given)" in printed
     assert not (out / "shadow.png").exists()
+    status, _, _ = layerkit(*command, "--to", "4,2", "--own", "--model", "closed-form-matting", "--overwrite")
+    assert (status, (out / "shadow.png").exists()) == (0, False)  # its own effects come along
 
 
 def test_a_run_that_is_asked_to_end_exits_with_1_and_is_gone_on_with(layerkit, tmp_path, monkeypatch):
