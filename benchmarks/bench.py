@@ -1,6 +1,6 @@
 """``layerkit bench``: run every model on every suite, and write the report in all its forms."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from ..manifests import suites
@@ -44,6 +44,7 @@ def bench(
         raise UsageError(
             f"--suite: expected suites of different names, got {names}; score them into reports of their own"
         )
+    _expect_known(options.roots)
     if any(suite.generates for suite in chosen):
         _expect_masks_of_one(models, options)
     networks = Networks(options.weights, options.device)
@@ -82,6 +83,12 @@ def draws_layers(name: str) -> bool | None:
 
     system = SYSTEMS.get(load_table(folder / CONFIG)["system"])
     return system.generates if system else None
+
+
+def _expect_known(roots: Iterable[str]) -> None:
+    known = sorted({HUMAN, *(suite.reader for suite in suites.SUITES.values())})
+    if unknown := [name for name in roots if name not in known]:
+        raise UsageError(f"--root: expected names of {', '.join(known)}, got {', '.join(unknown)}")
 
 
 def _expect_masks_of_one(models: Sequence[str], options: BenchOptions) -> None:

@@ -68,7 +68,7 @@ def scale_by_horizon(source: Point, target: Point, horizon: float) -> float:
     before, after = source[1] - horizon, target[1] - horizon
     if min(before, after) <= 0:
         raise UsageError(
-            f"--horizon: expected a row above both feet, {source[1]:.0f} and {target[1]:.0f} px, got {horizon:.0f}; "
+            f"--horizon: expected a row above both feet, {source[1]:.0f} and {target[1]:.0f} px, got {horizon:.0f} px; "
             "correct it, or give --scale"
         )
     return _trusted(after / before, "--horizon")

@@ -264,6 +264,11 @@ def test_several_suites_are_one_report_and_must_be_told_apart(tmp_path: Path, mo
         bench(["identity"], twins, options, lambda *told: None, strict=False)
 
 
+def test_a_root_of_no_data_set_is_named(tmp_path: Path):
+    with pytest.raises(UsageError, match=r"--root: expected names of aim-500, .*rord, .*got misat"):
+        go(tmp_path / "out", "identity", limit=1, roots={"misat": tmp_path})
+
+
 def test_a_file_in_the_place_of_the_report_is_left_alone(tmp_path: Path):
     (tmp_path / "out").write_text("mine")
     with pytest.raises(UsageError, match="--out: expected a folder, got the file"):

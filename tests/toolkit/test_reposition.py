@@ -52,7 +52,7 @@ def test_the_horizon_gives_the_ratio_of_a_pinhole_camera(focal: float, high: flo
 
 
 def test_a_foot_above_the_horizon_and_an_absurd_factor_are_refused():
-    with pytest.raises(UsageError, match="a row above both feet, 80 and 40 px, got 50"):
+    with pytest.raises(UsageError, match="a row above both feet, 80 and 40 px, got 50 px"):
         scale_by_horizon((0, 80), (0, 40), 50)
     with pytest.raises(UsageError, match=r"a factor in 0.2..5 .* got 0.0333"):
         scale_by_horizon((0, 80), (0, 51), 50)
