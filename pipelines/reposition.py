@@ -5,6 +5,7 @@ as it is there, harmonise its colours, let it cast a shadow. A step that is not 
 """
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -130,6 +131,8 @@ def _expect_free(out: Path, *, overwrite: bool) -> None:
     there = next(path for path in (out, *out.absolute().parents) if path.exists())
     if not there.is_dir():
         raise UsageError(f"--out: expected a folder, got {out}, where {there} is a file; name another one")
+    if not os.access(there, os.W_OK):
+        raise UsageError(f"--out: expected a folder that may be written, got {out} in {there}; name another one")
 
 
 def _notes(canvas: _Canvas) -> tuple[str, ...]:
@@ -248,7 +251,10 @@ def _painted(canvas: _Canvas, picture: U8, cast: U8, layer: U8, tools: Tools, op
 
 def _write(canvas: _Canvas, made: Made, out: Path) -> None:
     """Every picture, and the record last."""
-    out.mkdir(parents=True, exist_ok=True)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"--out: expected a folder that can be made, got {out}: {error}; name another one") from error
     for stale in (RECORD, "completed.png", "harmonised.png", "shadow.png"):
         (out / stale).unlink(missing_ok=True)
     for name, picture in canvas.files.items():

@@ -323,3 +323,13 @@ def test_who_does_not_harmonise_is_named():
     assert load_tools("telea", "patchmatch", "colour", "").names().keys() == {"remove", "complete"}
     with pytest.raises(UsageError, match="--light: expected an elevation"):
         sun(0, 90, 0.5)
+
+
+def test_a_folder_that_cannot_be_made_is_named(scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    image, mask = scene
+    monkeypatch.setattr("os.access", lambda path, mode: False)
+    with pytest.raises(UsageError, match="--out: expected a folder that may be written"):
+        reposition(image, Masks(subject=mask), TELEA, STILL, tmp_path / "out")
+    monkeypatch.undo()
+    with pytest.raises(UsageError, match=r"--out: expected a folder that (may be written|can be made)"):
+        reposition(image, Masks(subject=mask), TELEA, STILL, Path("/proc/nothing/here"))
