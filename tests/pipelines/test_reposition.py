@@ -331,5 +331,10 @@ def test_a_folder_that_cannot_be_made_is_named(scene, tmp_path: Path, monkeypatc
     with pytest.raises(UsageError, match="--out: expected a folder that may be written"):
         reposition(image, Masks(subject=mask), TELEA, STILL, tmp_path / "out")
     monkeypatch.undo()
-    with pytest.raises(UsageError, match=r"--out: expected a folder that (may be written|can be made)"):
-        reposition(image, Masks(subject=mask), TELEA, STILL, Path("/proc/nothing/here"))
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    with pytest.raises(UsageError, match=r"--out: expected a folder that can be made, got .*: no room"):
+        reposition(image, Masks(subject=mask), TELEA, STILL, tmp_path / "out")
+
+
+def refuse(path: Path, **settings: bool) -> None:
+    raise OSError("no room")

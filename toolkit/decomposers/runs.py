@@ -71,10 +71,10 @@ def load_run_decomposer(
         device: None = CUDA where there is one, else the CPU.
         way: see ``inference.Fit``.
         keep: see ``inference.Fit``.
-        task: a system that has a method of this name is called by it; another one paints as it takes apart.
+        task: what it is asked for, of ``System.tasks``; a system without any paints as it takes apart.
 
     Raises:
-        UsageError: the folder is no such run, or its system takes nothing apart.
+        UsageError: the folder is no such run, its system takes nothing apart, or it did not learn the task.
         MissingWeights: its base is not on this machine.
     """
     from ..diffusers_folders import placement
@@ -85,12 +85,11 @@ def load_run_decomposer(
     system, table = load_run(folder, base, weights)
     if not SYSTEMS[table["system"]].decomposes:
         raise UsageError(f"--model: expected a system that takes pictures apart, got {table['system']} in {folder}")
-    if task == "harmonise" and not hasattr(system, task):
-        raise UsageError(f"--harmonise: expected a run that harmonises, as of seele, got {table['system']} in {folder}")
-    if task != "remove" and hasattr(system, task):
+    _expect_task(task, system.tasks, f"{table['system']} in {folder}")
+    kind = Repositioner if task == "remove" and "harmonise" in system.tasks else Run
+    if task != "remove" and system.tasks:
         system = TaskOf(system, task)
     side = int(table["data"]["size"])
-    kind = Repositioner if task == "remove" and "harmonise" in getattr(system, "prompts", ()) else Run
     return kind(
         name=name,
         revision=revision_of_run(folder, table, base),
@@ -99,3 +98,11 @@ def load_run_decomposer(
         system=system.to(placement(device)[0]),
         fit=Fit(side=side, way=way, keep=keep),
     )
+
+
+def _expect_task(task: Task, learnt: tuple[str, ...], run: str) -> None:
+    """A system that was taught no tasks removes, and paints whatever is masked."""
+    if task == "harmonise" and not learnt:
+        raise UsageError(f"--harmonise: expected a run that harmonises, as of seele, got {run}")
+    if learnt and task not in learnt:
+        raise UsageError(f"expected a run that learnt to {task}, got one that learnt to {', '.join(learnt)}: {run}")

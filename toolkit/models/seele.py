@@ -46,6 +46,7 @@ class Seele(System):
     def __init__(self, options: SeeleOptions, base: SdInpaint, prompts: Mapping[str, Tensor], other: Tensor) -> None:
         super().__init__()
         self.options, self.multiple, self._noise = options, base.multiple, base.noise
+        self.tasks = options.tasks
         self.unet, self.vae = base.unet.requires_grad_(False), base.vae.requires_grad_(False).eval()
         self.prompts = nn.ParameterDict({task: nn.Parameter(prompt) for task, prompt in prompts.items()})
         # A UNet of its own on the same weights: that of the other tasks is the base, whatever is learnt beside it.

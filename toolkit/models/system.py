@@ -80,11 +80,14 @@ class System(nn.Module):
         effects: whether the foregrounds that it is trained on hold their shadows; None where it does not matter.
         generates: whether what it predicts is drawn from the captions alone: there is then no truth to compare it with,
             and its losses on held-out samples are what is validated.
+        tasks: of one that was taught several: names of its methods, from image, mask and generator to pictures
+            (N, 3, H, W) in 0..1. Those of :meth:`decompose` alone have none.
     """
 
     multiple: int = 1
     effects: bool | None = None
     generates: bool = False
+    tasks: tuple[str, ...] = ()
 
     def forward(self, batch: Triplets, generator: torch.Generator, step: int) -> dict[str, Tensor]:
         """Losses of one step, scalars by name; ``loss`` is what to minimise.
@@ -147,8 +150,8 @@ class TaskOf(System):
     """A system seen by one of its other tasks, such as ``complete``: whoever asks for a background gets its result.
 
     Args:
-        system: has a method of the task's name, from image, mask and generator to pictures (N, 3, H, W) in 0..1.
-        task: the method.
+        system: to see.
+        task: one of its ``tasks``.
     """
 
     def __init__(self, system: System, task: str) -> None:

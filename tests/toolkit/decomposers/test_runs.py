@@ -149,3 +149,10 @@ def test_a_run_that_only_removes_moves_nothing_by_itself(run: Path, tmp_path: Pa
     assert not hasattr(load(str(a_run_of_seele(tmp_path, "remove")), device="cpu").inner, "reposition")
     with pytest.raises(UsageError, match="expected a run that harmonises, as of seele, got layerdecomp"):
         load(str(run), device="cpu", task="harmonise")
+
+
+def test_a_task_that_a_run_did_not_learn_is_said_when_it_is_loaded(tmp_path: Path):
+    run = a_run_of_seele(tmp_path, "remove")
+    for task in ("complete", "harmonise"):
+        with pytest.raises(UsageError, match=f"expected a run that learnt to {task}, got one that learnt to remove"):
+            load(str(run), device="cpu", task=task)
