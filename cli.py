@@ -34,7 +34,13 @@ app = typer.Typer(
 
 _debug = False
 
+# Options of several commands.
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+Weights = Annotated[Path | None, typer.Option(help="Folder of pre-trained weights, beside the hub cache.")]
+Device = Annotated[str | None, typer.Option(help="cpu or cuda; default: cuda where there is one.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Write over what is there.")]
+Base = Annotated[str, typer.Option(metavar="ID|DIR", help="Of a run: another base than it was trained on.")]
+ModelSeed = Annotated[int, typer.Option(help="Of the models' randomness.")]
 
 
 def main() -> None:
@@ -97,7 +103,7 @@ def build_triplets(
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a recipe: cut.saliency=birefnet.")
     ] = None,
-    weights: Annotated[Path | None, typer.Option(help="Folder of pre-trained weights, beside the hub cache.")] = None,
+    weights: Weights = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Estimate yield, time and size from a pilot.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Delete an earlier build in --out first.")] = False,
     as_json: Json = False,
@@ -259,7 +265,7 @@ def train(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print options, parameters, memory and operations of a step.")
     ] = False,
-    weights: Annotated[Path | None, typer.Option(help="Folder of pre-trained weights, beside the hub cache.")] = None,
+    weights: Weights = None,
     labels: Annotated[Path | None, typer.Option(help="Of a judge: what layerkit label wrote.")] = None,
     epochs: Annotated[int, typer.Option(min=1, help="Of a judge: passes over the labels.")] = 100,
     lr: Annotated[float | None, typer.Option(help="Learning rate.")] = None,
@@ -342,12 +348,12 @@ def decompose(
     keep: Annotated[
         str, typer.Option(help="Of a run: where the background stays the input's: none, mask, alpha.")
     ] = "none",
-    base: Annotated[str, typer.Option(metavar="ID|DIR", help="Of a run: another base than it was trained on.")] = "",
+    base: Base = "",
     seed: Annotated[int, typer.Option(help="Of the model's randomness.")] = 0,
     prompt: Annotated[str, typer.Option(help="For models that take one.")] = "",
-    device: Annotated[str | None, typer.Option(help="cpu or cuda; default: cuda where there is one.")] = None,
-    weights: Annotated[Path | None, typer.Option(help="Folder of pre-trained weights, beside the hub cache.")] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Write over what is there.")] = False,
+    device: Device = None,
+    weights: Weights = None,
+    overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
     """Take pictures apart: background, RGBA foregrounds, recomposition and a strip of them all."""
@@ -402,10 +408,10 @@ def generate(
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Of layerfusion: sharing=joint, decision=20.")
     ] = None,
     batch: Annotated[int, typer.Option(help="Pictures at a time.")] = 1,
-    base: Annotated[str, typer.Option(metavar="ID|DIR", help="Of a run: another base than it was trained on.")] = "",
-    device: Annotated[str | None, typer.Option(help="cpu or cuda; default: cuda where there is one.")] = None,
-    weights: Annotated[Path | None, typer.Option(help="Folder of pre-trained weights, beside the hub cache.")] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Write over what is there.")] = False,
+    base: Base = "",
+    device: Device = None,
+    weights: Weights = None,
+    overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
     """Draw layers from text: RGBA foreground, background, both blended, mask, and a strip of them all."""
@@ -474,7 +480,7 @@ def compose(
     brightness: Annotated[float, typer.Option(help="Factor.")] = 1.0,
     tint: Annotated[str | None, typer.Option(metavar="R,G,B", help="What white becomes, 0..255.")] = None,
     opacity: Annotated[float, typer.Option(help="Factor.")] = 1.0,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Write over what is there.")] = False,
+    overwrite: Overwrite = False,
 ) -> None:
     """Move, scale or recolour a foreground of a decomposed or generated picture, and put the picture together."""
     if out is None:
@@ -537,10 +543,10 @@ def reposition(
     grow: Annotated[int | None, typer.Option(help="Pixels removed around the masks; default: a hundredth.")] = None,
     own: Annotated[bool, typer.Option("--own", help="Take the subject as --model cuts it out.")] = False,
     base: Annotated[str, typer.Option(metavar="ID|DIR", help="Of runs: another base than they were trained on.")] = "",
-    seed: Annotated[int, typer.Option(help="Of the models' randomness.")] = 0,
-    device: Annotated[str | None, typer.Option(help="cpu or cuda; default: cuda where there is one.")] = None,
-    weights: Annotated[Path | None, typer.Option(help="Folder of pre-trained weights, beside the hub cache.")] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Write over what is there.")] = False,
+    seed: ModelSeed = 0,
+    device: Device = None,
+    weights: Weights = None,
+    overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
     """Move a subject within its picture: remove, complete, scale, harmonise, cast a shadow; a picture of each step."""
@@ -598,10 +604,10 @@ def bench(
     out: Annotated[Path | None, typer.Option(help="The report's folder; an unfinished run in it is taken up.")] = None,
     root: Annotated[list[str] | None, typer.Option(metavar="NAME=DIR", help="Where a data set lies.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Cases of each suite.")] = None,
-    seed: Annotated[int, typer.Option(help="Of the models' randomness.")] = 0,
+    seed: ModelSeed = 0,
     workers: Annotated[int, typer.Option(min=1, help="Processes; more than one for models on the CPU.")] = 1,
-    device: Annotated[str | None, typer.Option(help="cpu or cuda; default: cuda where there is one.")] = None,
-    weights: Annotated[Path | None, typer.Option(help="Folder of pre-trained weights, beside the hub cache.")] = None,
+    device: Device = None,
+    weights: Weights = None,
     prompt: Annotated[str, typer.Option(help="For models that take one.")] = "",
     on_missing: Annotated[str, typer.Option(help="A case that predictions:DIR lacks: error or skip.")] = "error",
     resize: Annotated[bool, typer.Option("--resize", help="Let predictions of another size in.")] = False,
