@@ -161,22 +161,32 @@ def report(made: Mapping[str, Sequence[AsukaDecoder]], cases: Cases, out: Path) 
     print(f"| | {' | '.join(columns)} |\n|---|{'---|' * len(columns)}")
     shown: dict[str, list[U8]] = {name: [] for name in LATENTS}
     for rung, decoders in made.items():
-        rows = []
-        for k, decoder in enumerate(decoders):
-            decoded = {name: levels(decoder(cases.latents[name], cases.pictures, cases.masks)) for name in LATENTS}
-            rows.append([score for name in LATENTS for score in scores(decoded[name], pictures, masks)])
-            for name in LATENTS if k == 0 else ():
-                shown[name].append(decoded[name][:_SHOWN])
-        print(f"| {rung} | {' | '.join(told(column) for column in np.array(rows).T)} |")
+        of_seeds = [decoded(decoder, cases) for decoder in decoders]
+        print(row(rung, [[x for name in LATENTS for x in scores(one[name], pictures, masks)] for one in of_seeds]))
+        for name in LATENTS:
+            shown[name].append(of_seeds[0][name][:_SHOWN])
     print("\n| outside the hole, not pasted | mean error, levels | within half a level | largest |\n|---|---|---|---|")
     for rung, decoders in made.items():
-        rows = [outside(one, cases) for one in decoders]
-        print(f"| {rung} | {' | '.join(told(column) for column in np.array(rows).T)} |")
+        print(row(rung, [outside(one, cases) for one in decoders]))
     for name, strips in shown.items():
-        holed = np.where(masks[:_SHOWN, ..., None], np.uint8(128), pictures[:_SHOWN])
-        panels = list(zip(pictures[:_SHOWN], holed, *strips, strict=True))
-        rows = [("", [enlarged(one) for one in panel]) for panel in panels]
-        (out / f"ladder-{name}.png").write_bytes(encode_png(sheet(["truth", "hole", *made], rows, _PANEL)))
+        (out / f"ladder-{name}.png").write_bytes(encode_png(strip(pictures, masks, strips, ["truth", "hole", *made])))
+
+
+def decoded(decoder: AsukaDecoder, cases: Cases) -> dict[str, U8]:
+    """What a decoder makes of each kind of latent, pasted back."""
+    return {name: levels(decoder(cases.latents[name], cases.pictures, cases.masks)) for name in LATENTS}
+
+
+def strip(pictures: U8, masks: NDArray[np.bool_], strips: Sequence[U8], titles: Sequence[str]) -> U8:
+    """Some cases, one a row: the picture, its hole, and what each rung made of it."""
+    holed = np.where(masks[:_SHOWN, ..., None], np.uint8(128), pictures[:_SHOWN])
+    panels = zip(pictures[:_SHOWN], holed, *strips, strict=True)
+    return sheet(titles, [("", [enlarged(one) for one in panel]) for panel in panels], _PANEL)
+
+
+def row(rung: str, of_seeds: Sequence[Sequence[float]]) -> str:
+    """A line of a table: means and standard deviations over the seeds."""
+    return f"| {rung} | {' | '.join(told(column) for column in np.array(of_seeds).T)} |"
 
 
 def scores(decoded: U8, pictures: U8, masks: NDArray[np.bool_]) -> tuple[float, float]:
