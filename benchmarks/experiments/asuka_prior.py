@@ -13,12 +13,25 @@ ablation ``linear``.
 
 import argparse
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from inpainting_base import GROUND, base, rendered
 from layerfusion_pair import train
-from seele_prompts import HOLES, STEPS, Cases, Fill, batch_of, by_text, cases, filled, masks_of, print_removal
-from seele_prompts import as_u8 as levels
+from seele_prompts import (
+    HOLES,
+    STEPS,
+    U8,
+    Cases,
+    Fill,
+    as_u8,
+    batch_of,
+    by_text,
+    cases,
+    filled,
+    masks_of,
+    print_removal,
+)
 
 from layerkit.toolkit.images import encode_png
 from layerkit.toolkit.models import mae_training, sd_inpaint
@@ -34,6 +47,7 @@ SIZES = MaeSizes(
     side=48, patch=6, width=96, depth=4, heads=4, decoder_width=64, decoder_depth=8, decoder_heads=4
 )  # of the small autoencoder
 HEAD = 16
+Learns = TypeVar("Learns", bound=System)
 WAYS = {
     "ASUKA": {"truth": "background", "variant": "four-self"},
     "ASUKA of pictures": {"truth": "image", "variant": "four-self"},
@@ -95,7 +109,7 @@ def aligned(
     return learnt(system, data, out / "-".join(["asuka", *changes.values(), str(seed), str(steps)]), seed, steps)
 
 
-def learnt(system: System, data: Cases, run: Path, seed: int, steps: int) -> System:
+def learnt(system: Learns, data: Cases, run: Path, seed: int, steps: int) -> Learns:
     """A system with the weights of a run, trained if they are not there."""
     if not (run / WEIGHTS).is_file():
         draws = torch.Generator().manual_seed(seed)
@@ -104,7 +118,8 @@ def learnt(system: System, data: Cases, run: Path, seed: int, steps: int) -> Sys
         run.mkdir(parents=True, exist_ok=True)
         system.save(run)
     system.restore(run)
-    return system.eval()
+    system.eval()
+    return system
 
 
 def painter(system: System) -> Fill:
@@ -112,14 +127,14 @@ def painter(system: System) -> Fill:
     return lambda image, mask, draws: system.decompose(image, mask, draws)[0]
 
 
-def strips(fills: dict[str, list[Fill]], held_out: Cases) -> bytes:
+def strips(fills: dict[str, list[Fill]], held_out: Cases) -> U8:
     """Some held-out scenes: what came in, each filling of the dilated hole, the truth."""
     some, grown = Cases(*(each[:_SHOWN] for each in held_out)), HOLES["dilated by 5 px"]
     panels = {
-        "image": levels(some.image),
+        "image": as_u8(some.image),
         "hole": [hole.astype("uint8") * 255 for hole in masks_of(some, grown)],
-        **{way: levels(filled(of_seeds[0], some, grown, 0)) for way, of_seeds in fills.items()},
-        "background": levels(some.background),
+        **{way: as_u8(filled(of_seeds[0], some, grown, 0)) for way, of_seeds in fills.items()},
+        "background": as_u8(some.background),
     }
     return sheet(list(panels), [(str(k), [one[k] for one in panels.values()]) for k in range(_SHOWN)], 160)
 
